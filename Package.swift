@@ -1,0 +1,142 @@
+// swift-tools-version: 6.3
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+
+func layer(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "natlab",
+    products: [.executable(name: "natlab", targets: ["natlab"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ],
+    targets: [
+        // System libraries and what only C can do.
+        .systemLibrary(name: "CMNL", pkgConfig: "libmnl", providers: [.apt(["libmnl-dev"])]),
+        .systemLibrary(
+            name: "CNLGenl", pkgConfig: "libnl-genl-3.0", providers: [.apt(["libnl-genl-3-dev"])]),
+        .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+        .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .target(
+            name: "CTOML",
+            cxxSettings: [
+                .define("TOML_EXCEPTIONS", to: "0"), .define("NDEBUG"),
+                .unsafeFlags(["-fno-exceptions", "-Wall", "-Wextra", "-Werror"]),
+            ]),
+        .target(name: "CNatlab", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
+
+        // Pure layers: no system library, no root.
+        layer("NetAddress"),
+        layer("TopologyModel", ["NetAddress", "CTOML"]),
+        layer("LabPlanner", ["TopologyModel", "NetAddress"]),
+        layer("RendezvousProtocol", ["NetAddress", "WireGuardKeys", "SystemCalls"]),
+
+        // Layers with effects.
+        layer("SystemCalls", ["CNatlab", "NetAddress"]),
+        layer("WireGuardKeys", ["CSodium", "CCrypto", "SystemCalls"]),
+        layer("NetlinkWire", ["CMNL", "CNLGenl", "CNatlab", "NetAddress", "SystemCalls"]),
+        layer(
+            "WireGuardControl",
+            ["NetlinkWire", "NetAddress", "SystemCalls", "WireGuardKeys", "CNatlab"]),
+        layer(
+            "LinuxLab",
+            [
+                "LabPlanner", "NetlinkWire", "WireGuardControl", "WireGuardKeys", "NetAddress",
+                "SystemCalls", "CNatlab",
+            ]),
+        layer(
+            "RendezvousService",
+            [
+                "RendezvousProtocol", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
+                "CNatlab",
+            ]),
+        layer(
+            "PeeringCheck",
+            ["LabPlanner", "LinuxLab", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls"]),
+        layer(
+            "LabAgent",
+            [
+                "RendezvousService", "RendezvousProtocol", "LinuxLab", "LabPlanner", "WireGuardControl",
+                "WireGuardKeys", "NetAddress", "SystemCalls",
+                .product(name: "Logging", package: "swift-log"),
+            ]),
+        layer(
+            "NatlabCommands",
+            [
+                "LabAgent", "PeeringCheck", "RendezvousService", "LinuxLab", "LabPlanner",
+                "TopologyModel", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
+                "LabTemplates",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ]),
+        .target(
+            name: "LabTemplates", path: "Templates",
+            resources: [
+                .embedInCode("quickstart.toml"), .embedInCode("cgnat.toml"),
+                .embedInCode("mobile.toml"), .embedInCode("static.toml"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(name: "natlab", dependencies: ["NatlabCommands"], swiftSettings: strict),
+
+        // Pure tests: no root.
+        tests("NetAddressTests", ["NetAddress"]),
+        tests("TopologyModelTests", ["TopologyModel", "NetAddress"]),
+        tests("LabPlannerTests", ["LabPlanner", "TopologyModel", "NetAddress", "LabTemplates"]),
+        tests("WireGuardKeysTests", ["WireGuardKeys", "SystemCalls"]),
+        .testTarget(
+            name: "RendezvousProtocolTests",
+            dependencies: ["RendezvousProtocol", "WireGuardKeys", "NetAddress", "SystemCalls"],
+            resources: [.embedInCode("natpunch.json")], swiftSettings: strict),
+        tests("NetlinkWireTests", ["NetlinkWire", "NetAddress", "SystemCalls"]),
+        tests(
+            "WireGuardControlTests",
+            ["WireGuardControl", "WireGuardKeys", "NetlinkWire", "NetAddress", "SystemCalls"]),
+        tests(
+            "PeeringCheckTests",
+            ["PeeringCheck", "LabPlanner", "WireGuardControl", "WireGuardKeys", "NetAddress"]),
+        tests(
+            "NatlabCommandsTests",
+            [
+                "NatlabCommands", "PeeringCheck", "LinuxLab", "LabPlanner", "TopologyModel", "NetAddress",
+                "SystemCalls",
+            ]),
+
+        // Privileged tests: root, the running kernel, real tools as witnesses.
+        .target(
+            name: "TestSupport", dependencies: ["SystemCalls", "CNatlab"], path: "Tests/TestSupport",
+            swiftSettings: strict),
+        tests(
+            "LinuxLabPrivilegedTests",
+            [
+                "LinuxLab", "LabPlanner", "TopologyModel", "NetlinkWire", "WireGuardControl", "NetAddress",
+                "SystemCalls", "TestSupport", "LabTemplates",
+            ]),
+        tests(
+            "WireGuardPrivilegedTests",
+            ["WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls", "TestSupport"]),
+        .testTarget(
+            name: "RendezvousPrivilegedTests",
+            dependencies: [
+                "RendezvousService", "RendezvousProtocol", "WireGuardControl", "WireGuardKeys", "NetAddress",
+                "SystemCalls", "TestSupport",
+            ],
+            exclude: ["Witness"], swiftSettings: strict),
+        tests("EndToEndPrivilegedTests", ["TestSupport", "SystemCalls", "LabTemplates", "natlab"]),
+    ],
+    cxxLanguageStandard: .cxx17
+)

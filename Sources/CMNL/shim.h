@@ -1,0 +1,9 @@
+// <netinet/in.h> comes first: modules that include Linux headers clash otherwise.
+#include <netinet/in.h>
+#include <libmnl/libmnl.h>
+#include <linux/fib_rules.h>
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>

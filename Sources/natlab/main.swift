@@ -1,0 +1,3 @@
+import NatlabCommands
+
+runNatlab()
