@@ -1,0 +1,159 @@
+import NetAddress
+
+// What hosts say of single tunnels and peers; the rendezvous; expectations.
+extension TopologyChecker {
+    func checkOverrides() {
+        let byName = Dictionary(draft.networks.indices.map { (draft.networks[$0].name.value, $0) }) {
+            first, _ in first
+        }
+        for (host, draft) in draft.hosts.enumerated() {
+            for override in draft.overrides {
+                guard let index = byName[override.network.value] else {
+                    guard !report.lostTables else { continue }
+                    report.error(
+                        "unknown WireGuard network `\(override.network.value)`", at: override.network.span,
+                        hint: report.didYouMean(override.network.value, byName.keys.sorted()))
+                    continue
+                }
+                guard let number = networks[index].numbers[host] else {
+                    guard !networks[index].isBroken, !draft.isPhantom else { continue }
+                    report.error(
+                        "`\(draft.name.value)` is not a member of \(override.network.value)",
+                        at: override.network.span,
+                        hint: "add it to the members of [wireguard.\(override.network.value)]")
+                    continue
+                }
+                checkPeers(override, of: host, number: number, in: index)
+            }
+        }
+    }
+
+    private func checkPeers(_ override: OverrideDraft, of host: Int, number: Int, in index: Int) {
+        let network = networks[index]
+        let hostName = draft.hosts[host].name.value
+        for peer in override.peers {
+            guard let other = self.host(peer.peer) else { continue }
+            guard let otherNumber = network.numbers[other], network.arePeers(number, otherNumber) else {
+                guard !network.isBroken, network.peers != nil else { continue }
+                report.error(
+                    "`\(peer.peer.value)` is not a peer of `\(hostName)` in \(override.network.value)",
+                    at: peer.peer.span)
+                continue
+            }
+            if let key = peer.presharedKeyFile,
+                !hasPresharedKey(other, for: hostName, in: override.network.value)
+            {
+                report.warning(
+                    "`\(hostName)` has a preshared key for `\(peer.peer.value)`, but not the other way: they will not "
+                        + "connect", at: key.span,
+                    hint: "add preshared-key-file to "
+                        + "[host.\(peer.peer.value).wireguard.\(override.network.value).peer.\(hostName)]")
+            }
+        }
+        checkAllowedIPs(override, of: hostName, number: number, in: index)
+    }
+
+    private func hasPresharedKey(_ host: Int, for peer: String, in network: String) -> Bool {
+        draft.hosts[host].overrides.contains { override in
+            override.network.value == network
+                && override.peers.contains { $0.peer.value == peer && $0.presharedKeyFile != nil }
+        }
+    }
+
+    /// WireGuard keeps an allowed IP with the peer that got it last, silently.
+    private func checkAllowedIPs(_ override: OverrideDraft, of hostName: String, number: Int, in index: Int) {
+        var owners: [IPPrefix: Located<String>] = [:]
+        let given = Set(override.peers.filter { $0.allowedIPs != nil }.map(\.peer.value))
+        for peer in override.peers {
+            for allowed in peer.allowedIPs ?? [] {
+                if let other = owners[allowed.value] {
+                    report.error(
+                        "`\(hostName)` has \(allowed.value) for `\(other.value)` already; WireGuard keeps it for one peer",
+                        at: allowed.span, notes: [.init("first given here", at: other.span)])
+                } else if let other = defaultOwner(of: allowed.value, number: number, in: index),
+                    other != peer.peer.value, !given.contains(other)
+                {
+                    report.error(
+                        "\(allowed.value) is `\(other)`, a peer of `\(hostName)` itself", at: allowed.span,
+                        hint: "give `\(other)` other allowed-ips as well")
+                } else {
+                    owners[allowed.value] = Located(peer.peer.value, allowed.span)
+                }
+            }
+        }
+    }
+
+    /// The peer that has this /32 unless the file says otherwise.
+    private func defaultOwner(of allowed: IPPrefix, number: Int, in index: Int) -> String? {
+        guard allowed.length == 32, let prefix = draft.networks[index].prefix?.value,
+            prefix.contains(allowed),
+            let bits = allowed.address.v4Bits, let base = prefix.address.v4Bits
+        else { return nil }
+        let other = Int(bits - base) - 1
+        let network = networks[index]
+        guard network.hosts.indices.contains(other), network.arePeers(number, other) else { return nil }
+        return draft.hosts[network.hosts[other]].name.value
+    }
+
+    // MARK: Rendezvous
+
+    func checkRendezvous() {
+        guard let rendezvous = draft.rendezvous else { return }
+        if draft.networks.isEmpty, !report.lostTables {
+            report.error(
+                "a rendezvous without a WireGuard network has no clients", at: rendezvous.span,
+                hint: "add a [wireguard.wg0], or take [rendezvous] out")
+        }
+        guard let name = rendezvous.host, let host = host(name) else { return }
+        let port = rendezvous.port?.value ?? 1234
+        for (network, _) in memberships[host] ?? [] where listenPort(of: host, in: network).value == port {
+            let taken = listenPort(of: host, in: network).span ?? draft.networks[network].name.span
+            report.error(
+                "the rendezvous port \(port) is the listen-port of \(draft.networks[network].name.value) on "
+                    + "`\(name.value)`", at: rendezvous.port?.span ?? rendezvous.span,
+                hint: "choose another port",
+                notes: [.init("\(draft.networks[network].name.value) takes the port here", at: taken)])
+        }
+        let nat = chain(from: .host(host)).lazy.compactMap { node -> RouterDraft? in
+            guard case .router(let index) = node else { return nil }
+            return draft.routers[index].nat == .none ? nil : draft.routers[index]
+        }.first
+        if let nat, rendezvous.endpoint == nil {
+            report.warning(
+                "the rendezvous host `\(name.value)` is behind the NAT of `\(nat.name.value)`: hosts outside cannot "
+                    + "reach it", at: name.span, hint: "put it on a segment")
+        }
+    }
+
+    // MARK: Expectations
+
+    func checkExpectations() {
+        var seen: [Set<Int>: SourceSpan] = [:]
+        for expectation in draft.expectations {
+            guard let between = expectation.between else { continue }
+            let (first, second) = between.value
+            let (a, b) = (host(first), host(second))
+            guard let a, let b else { continue }
+            if a == b {
+                report.error("a pair has two different hosts", at: between.span)
+                continue
+            }
+            if let earlier = seen[[a, b]] {
+                report.error(
+                    "`\(first.value)` and `\(second.value)` have an expectation already", at: between.span,
+                    notes: [.init("first given here", at: earlier)])
+                continue
+            }
+            seen[[a, b]] = between.span
+            let arePeers = networks.contains { network in
+                guard let one = network.numbers[a], let two = network.numbers[b] else { return false }
+                return network.arePeers(one, two)
+            }
+            if !arePeers, !report.lostTables, !networks.contains(where: { $0.isBroken || $0.peers == nil }) {
+                report.error(
+                    "`\(first.value)` and `\(second.value)` are not peers in any WireGuard network",
+                    at: between.span)
+            }
+        }
+    }
+}

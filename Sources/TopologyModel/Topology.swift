@@ -1,0 +1,162 @@
+package import NetAddress
+
+/// What the user asked for, checked: every name resolves, every address fits.
+///
+/// Only `TopologyFile.parse` makes one, so that code which holds one need not check again.
+package struct Topology: Hashable, Sendable {
+    package let name: String
+    /// The default segment first, where the file does not define it.
+    package let segments: [Segment]
+    package let routers: [Router]
+    package let hosts: [Host]
+    package let networks: [WireGuardNetwork]
+    package let rendezvous: Rendezvous?
+    package let expectations: [Expectation]
+}
+
+extension Topology {
+    /// A public network.
+    package struct Segment: Hashable, Sendable {
+        package let name: String
+        package let prefix: IPPrefix
+        /// Nil for the default segment.
+        package let position: SourcePosition?
+    }
+
+    package enum NAT: String, Hashable, Sendable { case masquerade, none }
+
+    /// What a link does to packets, to those of each direction by themselves.
+    package struct Link: Hashable, Sendable {
+        /// Microseconds; 0 for none.
+        package let delay: UInt64
+        /// Microseconds, at most the delay, which varies evenly by so much up and down.
+        package let jitter: UInt64
+        /// Parts per million of the packets.
+        package let loss: UInt64
+        /// bit/s; nil for what the machine can do.
+        package let rate: UInt64?
+    }
+
+    package struct Router: Hashable, Sendable {
+        package let name: String
+        /// A segment or another router.
+        package let uplink: String
+        package let lan: IPPrefix
+        package let nat: NAT
+        /// Its address at the uplink; nil leaves the choice to the plan.
+        package let wan: IPAddress?
+        /// Of its uplink.
+        package let link: Link?
+        package let position: SourcePosition
+    }
+
+    package struct Host: Hashable, Sendable {
+        package let name: String
+        /// A segment or a router.
+        package let attachment: String
+        /// Nil leaves the choice to the plan.
+        package let address: IPAddress?
+        package let link: Link?
+        package let position: SourcePosition
+    }
+
+    package enum Backend: String, Hashable, Sendable { case auto, kernel, userspace }
+
+    /// Which members are each other's peers.
+    package enum PeerLayout: Hashable, Sendable {
+        case mesh
+        /// The index of the hub in the members.
+        case hub(Int)
+        /// Pairs of indices in the members, the smaller first, sorted, without duplicates.
+        case pairs([MemberPair])
+    }
+
+    package struct MemberPair: Hashable, Sendable, Comparable {
+        package let first: Int
+        package let second: Int
+
+        init(_ a: Int, _ b: Int) {
+            first = min(a, b)
+            second = max(a, b)
+        }
+
+        package static func < (left: Self, right: Self) -> Bool {
+            (left.first, left.second) < (right.first, right.second)
+        }
+    }
+
+    package struct WireGuardNetwork: Hashable, Sendable {
+        /// Also the interface's name on every member.
+        package let name: String
+        package let prefix: IPPrefix
+        /// The member at index i has the prefix's address i + 1.
+        package let members: [Member]
+        package let peers: PeerLayout
+        package let backend: Backend
+        package let position: SourcePosition
+    }
+
+    /// Where a tunnel's routes go; the words of wg-quick(8).
+    package enum RouteTable: Hashable, Sendable {
+        case auto
+        case off
+        case number(UInt32)
+    }
+
+    /// A host in a WireGuard network, the settings of the network and of the host merged.
+    package struct Member: Hashable, Sendable {
+        package let host: String
+        /// 0 leaves the choice to the kernel.
+        package let listenPort: UInt16
+        package let mtu: Int
+        /// As written, relative to the topology's folder.
+        package let privateKeyFile: String?
+        package let table: RouteTable
+        /// Seconds, 0 for off; nil where nobody said.
+        package let keepalive: UInt16?
+        /// By the peer's host name.
+        package let peers: [String: PeerOverride]
+        package let position: SourcePosition
+    }
+
+    /// What the file says of one peer of one host; nil where it says nothing.
+    package struct PeerOverride: Hashable, Sendable {
+        package let allowedIPs: [IPPrefix]?
+        /// Seconds, 0 for off.
+        package let keepalive: UInt16?
+        package let presharedKeyFile: String?
+        package let endpoint: Endpoint?
+        package let position: SourcePosition
+    }
+
+    package struct Rendezvous: Hashable, Sendable {
+        package let host: String
+        package let port: UInt16
+        /// How clients reach it; nil: at the host's own address.
+        package let endpoint: Endpoint?
+        package let position: SourcePosition
+    }
+
+    package enum Path: String, Hashable, Sendable { case direct, none }
+
+    package struct Expectation: Hashable, Sendable {
+        package let between: [String]
+        package let path: Path
+        package let position: SourcePosition
+    }
+}
+
+extension Topology.WireGuardNetwork {
+    /// Every pair of peers once, in member order.
+    package var pairs: [Topology.MemberPair] {
+        switch peers {
+        case .mesh:
+            members.indices.flatMap { first in
+                ((first + 1)..<members.count).map { Topology.MemberPair(first, $0) }
+            }
+        case .hub(let hub):
+            members.indices.filter { $0 != hub }.map { Topology.MemberPair($0, hub) }.sorted()
+        case .pairs(let pairs): pairs
+        }
+    }
+}

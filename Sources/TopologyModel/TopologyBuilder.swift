@@ -1,0 +1,72 @@
+import NetAddress
+
+// The checked draft as a topology. Nothing is missing any more; what cannot be is left out rather than trapped on.
+extension TopologyChecker {
+    func topology() -> Topology {
+        Topology(
+            name: draft.name,
+            segments: draft.segments.compactMap { segment in
+                segment.prefix.map {
+                    Topology.Segment(
+                        name: segment.name.value, prefix: $0.value,
+                        position: segment.isDefault ? nil : segment.name.span.start)
+                }
+            },
+            routers: draft.routers.compactMap { router in
+                guard let uplink = router.uplink, let lan = router.lan else { return nil }
+                return Topology.Router(
+                    name: router.name.value, uplink: uplink.value, lan: lan.value, nat: router.nat,
+                    wan: router.wan?.value, link: router.link, position: router.name.span.start)
+            },
+            hosts: draft.hosts.compactMap { host in
+                host.attachment.map {
+                    Topology.Host(
+                        name: host.name.value, attachment: $0.value, address: host.address?.value,
+                        link: host.link,
+                        position: host.name.span.start)
+                }
+            },
+            networks: draft.networks.indices.compactMap(network),
+            rendezvous: draft.rendezvous.flatMap { rendezvous in
+                rendezvous.host.map {
+                    Topology.Rendezvous(
+                        host: $0.value, port: rendezvous.port?.value ?? 1234, endpoint: rendezvous.endpoint,
+                        position: rendezvous.span.start)
+                }
+            },
+            expectations: draft.expectations.compactMap { expectation in
+                guard let between = expectation.between, let path = expectation.path else { return nil }
+                return Topology.Expectation(
+                    between: [between.value.0.value, between.value.1.value], path: path,
+                    position: expectation.span.start)
+            })
+    }
+
+    private func network(_ index: Int) -> Topology.WireGuardNetwork? {
+        let network = draft.networks[index]
+        let resolved = networks[index]
+        guard let prefix = network.prefix, let peers = resolved.peers else { return nil }
+        let members = zip(resolved.hosts, resolved.spans).map { host, span in
+            let own = draft.hosts[host].overrides.first { $0.network.value == network.name.value }
+            let peers = (own?.peers ?? []).map { peer in
+                (
+                    peer.peer.value,
+                    Topology.PeerOverride(
+                        allowedIPs: peer.allowedIPs?.map(\.value), keepalive: peer.keepalive,
+                        presharedKeyFile: peer.presharedKeyFile?.value, endpoint: peer.endpoint,
+                        position: peer.peer.span.start)
+                )
+            }
+            return Topology.Member(
+                host: draft.hosts[host].name.value, listenPort: listenPort(of: host, in: index).value,
+                mtu: own?.mtu ?? network.mtu ?? 1420, privateKeyFile: own?.privateKeyFile,
+                table: own?.table ?? .auto,
+                keepalive: network.keepalive, peers: Dictionary(peers) { first, _ in first },
+                position: own?.network.span.start ?? span.start)
+        }
+        return Topology.WireGuardNetwork(
+            name: network.name.value, prefix: prefix.value, members: members, peers: peers,
+            backend: network.backend,
+            position: network.name.span.start)
+    }
+}
