@@ -1,0 +1,97 @@
+package import LabPlanner
+package import NetAddress
+
+/// What `verify` found: the JSON form is documented in docs/json.md and held by tests.
+package struct VerifyReport: Codable, Hashable, Sendable {
+    package var lab: String
+    /// Every pair is as expected and nothing of the lab is broken.
+    package var ok: Bool
+    package var pairs: [PairVerdict]
+    /// What is broken beside the pairs, each as a sentence that names it: a dead agent, a client that is not served.
+    package var problems: [String]
+
+    package init(lab: String, pairs: [PairVerdict], problems: [String]) {
+        self.lab = lab
+        self.pairs = pairs
+        self.problems = problems
+        ok = problems.isEmpty && pairs.allSatisfy(\.ok)
+    }
+}
+
+/// The verdict on one pair of WireGuard peers.
+package struct PairVerdict: Codable, Hashable, Sendable {
+    package var from: String
+    package var to: String
+    /// The WireGuard interface both use.
+    package var interface: String
+    package var expected: PlannedPair.Path
+    package var observed: PlannedPair.Path
+    package var ok: Bool
+    /// Where `from` sends to reach `to`; nil when it knows none.
+    package var endpoint: Endpoint?
+    /// The node that has the endpoint's address; nil when no node of the lab has.
+    package var endpointOwner: String?
+    /// Where `to` sends to reach `from`, and whose that is.
+    package var returnEndpoint: Endpoint?
+    package var returnEndpointOwner: String?
+    /// Seconds since the older of the two sides' last handshakes; nil when a side has had none since `up`.
+    package var handshakeAge: Double?
+    /// Milliseconds from when both clients were up to the pair's first handshake; nil without clients or handshake.
+    package var firstHandshake: Double?
+    /// The quickest echo through the tunnel during this verify, milliseconds; nil without one.
+    package var roundTrip: Double?
+    /// One sentence: why it is so.
+    package var reason: String
+
+    package init(
+        from: String, to: String, interface: String, expected: PlannedPair.Path, observed: PlannedPair.Path,
+        ok: Bool,
+        endpoint: Endpoint? = nil, endpointOwner: String? = nil, returnEndpoint: Endpoint? = nil,
+        returnEndpointOwner: String? = nil, handshakeAge: Double? = nil, firstHandshake: Double? = nil,
+        roundTrip: Double? = nil, reason: String
+    ) {
+        self.from = from
+        self.to = to
+        self.interface = interface
+        self.expected = expected
+        self.observed = observed
+        self.ok = ok
+        self.endpoint = endpoint
+        self.endpointOwner = endpointOwner
+        self.returnEndpoint = returnEndpoint
+        self.returnEndpointOwner = returnEndpointOwner
+        self.handshakeAge = handshakeAge
+        self.firstHandshake = firstHandshake
+        self.roundTrip = roundTrip
+        self.reason = reason
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case from, to, interface, expected, observed, ok, endpoint, reason
+        case endpointOwner = "endpoint_owner"
+        case returnEndpoint = "return_endpoint"
+        case returnEndpointOwner = "return_endpoint_owner"
+        case handshakeAge = "handshake_age_s"
+        case firstHandshake = "first_handshake_ms"
+        case roundTrip = "rtt_ms"
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        // Every key is always there, null where there is nothing: a reader need not tell "absent" from "none".
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(from, forKey: .from)
+        try container.encode(to, forKey: .to)
+        try container.encode(interface, forKey: .interface)
+        try container.encode(expected, forKey: .expected)
+        try container.encode(observed, forKey: .observed)
+        try container.encode(ok, forKey: .ok)
+        try container.encode(endpoint, forKey: .endpoint)
+        try container.encode(endpointOwner, forKey: .endpointOwner)
+        try container.encode(returnEndpoint, forKey: .returnEndpoint)
+        try container.encode(returnEndpointOwner, forKey: .returnEndpointOwner)
+        try container.encode(handshakeAge, forKey: .handshakeAge)
+        try container.encode(firstHandshake, forKey: .firstHandshake)
+        try container.encode(roundTrip, forKey: .roundTrip)
+        try container.encode(reason, forKey: .reason)
+    }
+}
