@@ -44,6 +44,8 @@ let package = Package(
         layer("NetAddress"),
         layer("TopologyModel", ["NetAddress", "CTOML"]),
         layer("LabPlanner", ["TopologyModel", "NetAddress"]),
+
+        // No effects either: bytes, time and randomness are passed in. Its ciphers are those of WireGuardKeys.
         layer("RendezvousProtocol", ["NetAddress", "WireGuardKeys", "SystemCalls"]),
 
         // Layers with effects.
