@@ -115,11 +115,7 @@ struct AgentKeys {
         var names: [PublicKey: String] = [:]
         var byTunnel: [String: PublicKey] = [:]
         for tunnel in plan.tunnels {
-            let path = state.publicKeyFile(host: tunnel.host, interface: tunnel.interface)
-            let text = try Files.readText(path)
-            guard let key = PublicKey(base64: String(text.prefix { $0 != "\n" })) else {
-                throw OperationFailure("read public key", path, detail: "not 44 characters of base64")
-            }
+            let key = try state.readPublicKey(host: tunnel.host, interface: tunnel.interface)
             names[key] = tunnel.host
             byTunnel["\(tunnel.host).\(tunnel.interface)"] = key
         }

@@ -153,14 +153,17 @@ extension Doctor {
 
     /// netem and tbf; each on a veth pair that the link checks have made.
     static func queueChecks(_ place: DoctorNamespace?) -> [DoctorCheck] {
-        QueueKind.allCases.enumerated().map { position, kind in
-            let name = kind.rawValue
+        let probes = [
+            ("netem", LinkAbilities.netemProbe, "delay, jitter and loss of links"),
+            ("tbf", LinkAbilities.tokenBucketProbe, "rate of links"),
+        ]
+        return probes.enumerated().map { position, probe in
+            let (name, discipline, use) = probe
             guard let place else { return untried(name) }
-            let use = kind == .netem ? "delay, jitter and loss of links" : "rate of links"
             do throws(OperationFailure) {
                 // One end each, so that the second is not put on the first's place.
                 try place.routes.perform(
-                    .tryQueue(kind, index: 101 + Int32(position), name: "veth\(position)"))
+                    .addQueue(discipline, index: 101 + Int32(position), name: "veth\(position)"))
                 return DoctorCheck(name, .ok, "added one (\(use))")
             } catch {
                 guard error.errno == ENOENT else {

@@ -1,8 +1,19 @@
 import FoundationEssentials
 package import LabPlanner
 package import SystemCalls
+package import WireGuardKeys
 
 extension LabState {
+    /// A tunnel's public key, as `up` has written it down.
+    package func readPublicKey(host: String, interface: String) throws(OperationFailure) -> PublicKey {
+        let path = publicKeyFile(host: host, interface: interface)
+        let text = try Files.readText(path)
+        guard let key = PublicKey(base64: String(text.prefix { $0 != "\n" })) else {
+            throw OperationFailure("read public key", path, detail: "not 44 characters of base64")
+        }
+        return key
+    }
+
     /// The plan the lab was built from.
     package func readPlan() throws(OperationFailure) -> LabPlan {
         try read(LabPlan.self, planFile, "read plan")

@@ -52,10 +52,14 @@ package struct LinkAbilities: Hashable, Sendable {
     /// A rate alone.
     package var hasTokenBucket: Bool
 
+    /// The least that each discipline is asked for, to see whether the kernel has it.
+    static let netemProbe = QueueDiscipline(LinkShape(delay: 1000))
+    static let tokenBucketProbe = QueueDiscipline(LinkShape(rate: 1_000_000))
+
     package static func look() throws(OperationFailure) -> LinkAbilities {
         LinkAbilities(
-            hasNetem: try has(QueueDiscipline(LinkShape(delay: 1000))),
-            hasTokenBucket: try has(QueueDiscipline(LinkShape(rate: 1_000_000))))
+            hasNetem: try has(netemProbe),
+            hasTokenBucket: try has(tokenBucketProbe))
     }
 
     private static func has(_ discipline: QueueDiscipline) throws(OperationFailure) -> Bool {

@@ -21,12 +21,7 @@ struct LabView {
     }
 
     func publicKey(host: String, interface: String) throws(OperationFailure) -> PublicKey {
-        let path = state.publicKeyFile(host: host, interface: interface)
-        let text = try Files.readText(path)
-        guard let key = PublicKey(base64: String(text.prefix { $0 != "\n" })) else {
-            throw OperationFailure("read public key", path, detail: "not 44 characters of base64")
-        }
-        return key
+        try state.readPublicKey(host: host, interface: interface)
     }
 
     /// The way to an interface, by what `up` made it.

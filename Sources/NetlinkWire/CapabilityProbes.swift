@@ -2,62 +2,6 @@ import CMNL
 import Glibc
 package import SystemCalls
 
-/// A queueing discipline that links with a delay, a loss or a rate need.
-package enum QueueKind: String, CaseIterable, Sendable {
-    /// tc-netem(8): delay and loss.
-    case netem
-    /// tc-tbf(8): rate.
-    case tbf
-}
-
-extension RouteRequest {
-    /// Puts a discipline with harmless settings on a link, to see whether the kernel has it; ENOENT when it has
-    /// not.
-    ///
-    /// Source: net/sched/sch_api.c (qdisc_create), linux/pkt_sched.h.
-    package static func tryQueue(_ kind: QueueKind, index: Int32, name: String) -> RouteRequest {
-        var header = tcmsg()
-        header.tcm_ifindex = index
-        // TC_H_ROOT of linux/pkt_sched.h.
-        header.tcm_parent = 0xFFFF_FFFF
-        return RouteRequest(
-            "add queueing discipline", "\(kind.rawValue) to \(name)", type: RTM_NEWQDISC,
-            flags: NLM_F_CREATE | NLM_F_EXCL, header: header
-        ) { attributes in
-            attributes.put(TCA_KIND, kind.rawValue)
-            switch kind {
-            case .netem:
-                // The options are a struct, not attributes: tc_netem_qopt, whose second field is the limit in packets.
-                attributes.nest(TCA_OPTIONS) { $0.structure(NetemOptions(limit: 1000)) }
-            case .tbf:
-                attributes.nest(TCA_OPTIONS) { attributes in
-                    // TCA_TBF_PARMS (tc_tbf_qopt: 36 bytes) and TCA_TBF_BURST; the rate, in bytes/s, is the
-                    // ratespec's last field, the limit, in bytes, comes after two of them. The link layer
-                    // (TC_LINKLAYER_ETHERNET) says that no table of times follows.
-                    var words = [UInt32](repeating: 0, count: 9)
-                    withUnsafeMutableBytes(of: &words[0]) { $0[1] = 1 }
-                    words[2] = 1_250_000
-                    words[6] = 65_536
-                    attributes.put(1, bytes: words.withUnsafeBytes { Array($0) })
-                    attributes.put(6, UInt32(16_384))
-                }
-            }
-        }
-    }
-}
-
-/// struct tc_netem_qopt.
-private struct NetemOptions {
-    /// In ticks of 64 ns.
-    var latency: UInt32 = 0
-    /// Packets.
-    var limit: UInt32
-    var loss: UInt32 = 0
-    var gap: UInt32 = 0
-    var duplicate: UInt32 = 0
-    var jitter: UInt32 = 0
-}
-
 /// Whether the kernel has nf_tables, by making a table.
 package enum NetfilterTables {
     /// Makes a table, which stays there.
