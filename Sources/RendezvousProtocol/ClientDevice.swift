@@ -32,6 +32,7 @@ extension RendezvousClient {
             restartSession(now: now)
             for index in peers.indices { probe(index, now: now) }
         }
+        checkLocalAddress(now: now)
         takePeers(view.peers, now: now)
         checkServerAddress(now: now)
         for index in peers.indices {
@@ -80,6 +81,7 @@ extension RendezvousClient {
             }
             if peers[index].view.receivedBytes != view.receivedBytes {
                 peers[index].receivedChanged = now.monotonic
+                peers[index].heardAt = now.monotonic
             }
             peers[index].view = view
         }
@@ -100,6 +102,16 @@ extension RendezvousClient {
             if peers.count <= 64 { _ = preparePunch(index) }
             if let key = peers[index].punchKey { peerByPunch[key.peerID] = index }
         }
+    }
+
+    /// Tells the server anew where this host is on its own network, once that is known or another.
+    private func checkLocalAddress(now: Moment) {
+        guard let localAddress, localAddress != announced, session != nil || !initiators.isEmpty else {
+            return
+        }
+        let moved = announced != nil
+        restartSession(now: now)
+        if moved { for index in peers.indices { probe(index, now: now) } }
     }
 
     private func checkServerAddress(now: Moment) {
@@ -131,7 +143,7 @@ extension RendezvousClient {
             if peers[index].phase != .silent {
                 peers[index].phase = .silent
                 peers[index].opened = nil
-                peers[index].acknowledgedAt = nil
+                peers[index].forgetAcknowledgements()
                 peers[index].pollInterval = options.slowestPoll
                 peers[index].nextLookup = now.monotonic
             }
@@ -143,8 +155,7 @@ extension RendezvousClient {
             peers[index].nextLookup = now.monotonic
             peers[index].pollInterval = options.firstPoll
             peers[index].inbound = nil
-            peers[index].inboundAt = nil
-            peers[index].acknowledgedAt = nil
+            peers[index].paths = []
             if peers[index].resolved != nil { beginPunching(index, now: now) }
         case .none: break
         }
@@ -175,7 +186,7 @@ extension RendezvousClient {
 
     /// Tells WireGuard what is wanted, now that the state is fresh.
     ///
-    /// The endpoint of a live session is never touched.
+    /// The endpoint of a live session is never touched, nor one that WireGuard has just learnt by itself.
     private func instruct(_ index: Int, now: Moment) {
         let peer = peers[index]
         guard peer.wantedEndpoint != nil || peer.wantsTrigger || peer.wantsNudge else { return }
@@ -186,6 +197,15 @@ extension RendezvousClient {
         let liveness = peer.liveness(now)
         if liveness == .live {
             if peer.wantsNudge { configure(peer, endpoint: nil, keepalive: keepalive, toggle: true) }
+            return
+        }
+        if liveness == .none, let heard = peer.heardAt, now.monotonic < heard + Self.rekeyTimeout {
+            // A handshake of the peer's came in, perhaps from where no server and no punch could know it to be: a NAT may
+            // rewrite the sender's port. WireGuard has answered there, and shows no session before the first data.
+            peers[index].setEndpoint = peer.view.endpoint.flatMap { WireAddress($0) }
+            peers[index].fallback = heard + Self.rekeyTimeout
+            peers[index].phase = .handshaking
+            lastKick = now.monotonic
             return
         }
         let trigger = peer.wantsTrigger || liveness == .silent

@@ -106,7 +106,8 @@ package struct ClientEvent: Hashable, Sendable, Codable {
         case ownAddressChanged = "own-address-changed", listenPortChanged = "listen-port-changed"
         case keyChanged = "key-changed", deviceFailed = "device-failed", deviceBack = "device-back"
         case peerAdded = "peer-added", peerRemoved = "peer-removed", unknownToServer = "unknown-to-server"
-        case resolved, endpointRefused = "endpoint-refused", punched, endpointSet = "endpoint-set", triggered
+        case resolved, localAddress = "local-address", endpointRefused = "endpoint-refused", punched,
+            endpointSet = "endpoint-set", triggered
         case connected, sessionLost = "session-lost"
     }
     package var kind: Kind

@@ -6,6 +6,8 @@ extension RendezvousClient {
     func resolve(_ index: Int, _ address: WireAddress, now: Moment, urgent: Bool = false) {
         guard address.isUsable else { return }
         let known = peers[index].resolved == address
+        // Behind another NAT it has another local address, if any that matters here; the server says so next.
+        if let before = peers[index].resolved, before.ip != address.ip { peers[index].local = nil }
         peers[index].resolved = address
         if let reason = insideTunnel(address) {
             if peers[index].refusal != reason {
@@ -35,6 +37,22 @@ extension RendezvousClient {
         }
     }
 
+    /// The server says where a peer is on the network that both may share.
+    ///
+    /// What answers there may be anybody: only punches made with the peer's key count. Two homes behind one carrier's NAT often
+    /// have the same addresses, this host's own among them.
+    func takeLocal(_ index: Int, _ address: WireAddress, now: Moment) {
+        guard address.isUsable, address.ip != localIP, insideTunnel(address) == nil,
+            peers[index].local != address
+        else { return }
+        peers[index].local = address
+        note(
+            .localAddress, now, peer: peers[index].publicKey, endpoint: address,
+            text: "it is registered with the same external address as this host")
+        // The round under way has just begun at the address the server saw.
+        if peers[index].punchStarted != nil { punch(index, to: address, now: now) }
+    }
+
     /// Starts a round of punching from nothing.
     func beginPunching(_ index: Int, now: Moment) {
         guard preparePunch(index) else { return }
@@ -60,7 +78,7 @@ extension RendezvousClient {
         peers[index].nextPunch = now.monotonic
         peers[index].punchUntil = now.monotonic + 5_000_000_000
         peers[index].opened = nil
-        peers[index].acknowledgedAt = nil
+        peers[index].forgetAcknowledgements()
         peers[index].nudgeWhenOpen = true
     }
 
@@ -82,7 +100,8 @@ extension RendezvousClient {
         guard let key = peers[index].punchKey else { return }
         lastPunchTime = max(now.wall, lastPunchTime + 1)
         let message = PunchMessage(
-            acknowledges: peers[index].inboundAt != nil, time: lastPunchTime, observed: peers[index].inbound)
+            acknowledges: peers[index].isHeard(target, now.monotonic), time: lastPunchTime,
+            observed: peers[index].inbound)
         peers[index].punchesSent += 1
         counts.punchesSent += 1
         emit(.send(key.write(message), to: target))
@@ -90,35 +109,44 @@ extension RendezvousClient {
 
     func receivePunch(_ datagram: UnsafeRawBufferPointer, from source: WireAddress, now: Moment) {
         guard let id = PunchMessage.sender(of: datagram), let index = peerByPunch[id],
-            let message = peers[index].punchKey?.read(datagram), message.time > peers[index].newestPunch,
-            source.isUsable, insideTunnel(source) == nil
+            let message = peers[index].punchKey?.read(datagram),
+            peers[index].isNews(message.time, from: source), source.isUsable, insideTunnel(source) == nil
         else {
             counts.refusedPunches += 1
             return
         }
         counts.punchesReceived += 1
-        let firstAcknowledgement = message.acknowledges && peers[index].acknowledgedAt == nil
-        peers[index].newestPunch = message.time
         peers[index].punches = true
-        peers[index].punchesReceived += 1
-        peers[index].inbound = source
-        peers[index].inboundAt = now.monotonic
-        if message.acknowledges { peers[index].acknowledgedAt = now.monotonic }
-        if peers[index].punchStarted == nil, peers[index].liveness(now) == .none {
+        let path = peers[index].heard(message.time, from: source, now: now.monotonic)
+        let firstAcknowledgement = message.acknowledges && !peers[index].paths[path].isOpen(now.monotonic)
+        if message.acknowledges { peers[index].paths[path].acknowledgedAt = now.monotonic }
+        if peers[index].punchStarted == nil, peers[index].liveness(now) != .live {
             beginPunching(index, now: now)
         }
         // Answer at once, so that one round trip is enough; an acknowledgement is answered only once, or it would never end.
-        if !message.acknowledges || firstAcknowledgement, now.monotonic >= peers[index].lastReply + 5_000_000
+        if !message.acknowledges || firstAcknowledgement,
+            now.monotonic >= peers[index].paths[path].lastReply + 5_000_000
         {
-            peers[index].lastReply = now.monotonic
+            peers[index].paths[path].lastReply = now.monotonic
             punch(index, to: source, now: now)
         }
-        if peers[index].isOpen(now.monotonic) { wayIsOpen(index, source, now: now) }
+        if peers[index].isOpen(source, now.monotonic) { wayIsOpen(index, source, now: now) }
     }
 
     /// Both directions are open: time for WireGuard.
+    ///
+    /// Of several ways the one that opened first stays, for as long as it is open.
     private func wayIsOpen(_ index: Int, _ source: WireAddress, now: Moment) {
-        guard peers[index].opened != source else { return }
+        if let opened = peers[index].opened {
+            guard opened != source, !peers[index].isOpen(opened, now.monotonic) else { return }
+        }
+        if peers[index].liveness(now) == .silent, peers[index].view.endpoint != source.endpoint {
+            // The session's own way comes first: it may be as open, and the peer merely quiet.
+            guard let started = peers[index].punchStarted, now.monotonic >= started + Self.otherWayAfter
+            else {
+                return
+            }
+        }
         peers[index].opened = source
         switch peers[index].liveness(now) {
         case .live:
@@ -148,6 +176,9 @@ extension RendezvousClient {
             }
         }
     }
+
+    /// How long a silent session's own way has to open before another is taken.
+    private static let otherWayAfter: UInt64 = 500_000_000
 
     /// WireGuard starts no second handshake with a peer within this time; a little more, to be past it.
     static let rekeyTimeout: UInt64 = 5_050_000_000
@@ -181,6 +212,9 @@ extension RendezvousClient {
         if time >= peers[index].nextPunch {
             peers[index].nextPunch = time + peers[index].punchInterval(time)
             for target in peers[index].punchTargets { punch(index, to: target, now: now) }
+            for path in peers[index].paths where path.isOpen(time) {
+                wayIsOpen(index, path.address, now: now)
+            }
         }
         if let blind = blindDeadline(peers[index]), time >= blind, let address = peers[index].resolved {
             want(index, address, trigger: true)

@@ -92,8 +92,10 @@ extension RendezvousClient {
         // Strictly newer, also when the clock was set back while this client ran.
         lastTimestamp = max(now.wall, lastTimestamp + 1)
         let stamp = lastTimestamp
+        announced = localAddress
         let payload =
-            (0..<8).map { UInt8(truncatingIfNeeded: stamp >> UInt64(56 - 8 * $0)) } + WireFormat.announcement
+            (0..<8).map { UInt8(truncatingIfNeeded: stamp >> UInt64(56 - 8 * $0)) }
+            + ClientAnnouncement(takesPushes: true, local: announced).bytes
         var index: UInt32 = 0
         withUnsafeMutableBytes(of: &index) { random($0) }
         guard let message = initiator.writeInit(proposedIndex: index, payload: payload, random: random) else {
@@ -202,6 +204,7 @@ extension RendezvousClient {
                     text: "no client with this key is registered: does it run, with the same server?")
             }
             peers[index].resolved = nil
+            peers[index].local = nil
             if peer.phase == .asking || peer.phase == .endpointRefused {
                 peers[index].phase = .unknownToServer
             }
@@ -216,7 +219,11 @@ extension RendezvousClient {
         counts.pushes += 1
         guard let index = peerByKey[push.peer] else { return }
         if push.peerPunches { peers[index].punches = true }
-        resolve(index, push.address, now: now, urgent: true)
+        if push.kind == .local {
+            takeLocal(index, push.address, now: now)
+        } else {
+            resolve(index, push.address, now: now, urgent: true)
+        }
     }
 
     /// Notes how the server sees this host.
@@ -226,6 +233,10 @@ extension RendezvousClient {
         defer { observed = address }
         guard let before = observed, before != address else { return }
         note(.ownAddressChanged, now, endpoint: address, text: "was \(before)")
-        for index in peers.indices { probe(index, now: now) }
+        for index in peers.indices {
+            // Behind another NAT, the former's hosts are others'.
+            if before.ip != address.ip { peers[index].local = nil }
+            probe(index, now: now)
+        }
     }
 }

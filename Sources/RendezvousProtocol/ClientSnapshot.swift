@@ -28,6 +28,8 @@ package struct ClientPeerSnapshot: Hashable, Sendable, Codable {
     package var text: String
     /// What the server last said; nil while it does not know the peer.
     package var resolved: Endpoint?
+    /// Where it is on the network that both share, as the server says; nil where they share none.
+    package var local: Endpoint?
     /// Where the peer's punches come from.
     package var punchedFrom: Endpoint?
     /// The one WireGuard has.
@@ -58,7 +60,8 @@ extension RendezvousClient {
     private func describe(_ peer: ClientPeer, now: Moment) -> ClientPeerSnapshot {
         ClientPeerSnapshot(
             publicKey: peer.publicKey, phase: peer.phase, text: words(peer, now: now),
-            resolved: peer.resolved?.endpoint, punchedFrom: peer.inbound?.endpoint,
+            resolved: peer.resolved?.endpoint, local: peer.local?.endpoint,
+            punchedFrom: peer.inbound?.endpoint,
             endpoint: peer.view.endpoint,
             lookups: peer.lookups, attempts: peer.attempts, punchesSent: peer.punchesSent,
             punchesReceived: peer.punchesReceived, resolvedAt: peer.resolvedAt, punchedAt: peer.punchedAt,

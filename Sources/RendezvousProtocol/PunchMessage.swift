@@ -2,14 +2,15 @@ package import WireGuardKeys
 
 /// The datagram that opens a NAT for its answer: 42 bytes from WireGuard's port to the peer's, which WireGuard drops.
 ///
-/// `06`, flags 1 (bit 0: a punch of yours arrived here), 0 0, sender's id 8, time 8, where your last punch came from 4+2
+/// `06`, flags 1 (bit 0: a punch of yours arrived here, lately, from the address that this one goes to), 0 0, sender's id 8, time 8, where your last punch came from 4+2
 /// (zeros: none yet), MAC 16. The MAC is HMAC-BLAKE2s over the bytes before it, under a key made of the static-static secret
 /// of the two WireGuard keys: a stray or forged datagram is no punch. The time rises, so that a repeated one is none either.
 package struct PunchMessage: Hashable, Sendable {
     package static let size = 42
     static let macOffset = 26
 
-    /// A punch of the receiver's has arrived at the sender.
+    /// A punch of the receiver's has arrived at the sender, from where this one goes to: that way is open in both directions
+    /// if this arrives too.
     package var acknowledges: Bool
     /// The sender's wall time, nanoseconds; rising.
     package var time: UInt64

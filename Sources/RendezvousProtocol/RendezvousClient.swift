@@ -43,6 +43,10 @@ package final class RendezvousClient {
     var roundTrip: UInt64?
     var lastTimestamp: UInt64 = 0
     var observed: WireAddress?
+    /// The own address on the way to the server, before any NAT; nil while unknown.
+    var localIP: UInt32?
+    /// What the last init said of it.
+    var announced: WireAddress?
     var registeredAt: UInt64?
     var upAt: UInt64?
     var counts = ClientCounters()
@@ -129,11 +133,14 @@ package final class RendezvousClient {
         advance(now: now)
     }
 
-    /// The source address that the routing table gives packets for the server; to be said after each look at it.
+    /// The source address that the routing table gives packets for the server; to be said after each look at it, before
+    /// what else follows from that look.
     ///
+    /// Peers behind the same NAT will be told of it.
     /// One of the tunnel's own means that the peers' allowed IPs take the server in, as 0.0.0.0/0 does without a mark.
     package func serverRoute(source: IPAddress) {
         let inside = options.tunnelPrefixes.contains { $0.length > 1 && $0.contains(source) }
+        localIP = inside ? nil : source.v4Bits
         routeTrouble =
             inside
             ? "packets for it would leave through the tunnel itself (from \(source)): the peers' allowed IPs take its address in; "
@@ -144,7 +151,9 @@ package final class RendezvousClient {
     package func sendFailed(_ reason: String, to target: WireAddress, now: Moment) {
         counts.sendFailures += 1
         guard target == server else {
-            for index in peers.indices where peers[index].punchTargets.contains(target) {
+            // A local address is only one more chance: a network that this host has no way to means nothing.
+            for index in peers.indices
+            where target != peers[index].local && peers[index].punchTargets.contains(target) {
                 peers[index].punchTrouble = reason
             }
             return
@@ -192,6 +201,12 @@ package final class RendezvousClient {
         text: String = ""
     ) {
         emit(.event(ClientEvent(kind, time: now.wall, peer: peer, endpoint: endpoint?.endpoint, text)))
+    }
+
+    /// Where peers on the same network find this host; nil while unknown.
+    var localAddress: WireAddress? {
+        guard let localIP, listenPort != 0 else { return nil }
+        return WireAddress(ip: localIP, port: listenPort)
     }
 
     // MARK: Inside the tunnel

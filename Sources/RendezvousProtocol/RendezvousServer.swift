@@ -112,11 +112,11 @@ package final class RendezvousServer {
             counters.staleInit += 1
             return
         }
-        answer(
-            number,
-            takesPushes: options.pushes
-                && WireFormat.announcesPush(UnsafeRawBufferPointer(rebasing: payload[8...])),
-            to: source, from: local, now: now, into: output)
+        let announcement =
+            options.pushes
+            ? ClientAnnouncement(UnsafeRawBufferPointer(rebasing: payload[8...]))
+            : ClientAnnouncement(takesPushes: false)
+        answer(number, announcement, to: source, from: local, now: now, into: output)
     }
 
     /// Timestamps per key must rise, so that an old init does nothing.
@@ -133,14 +133,14 @@ package final class RendezvousServer {
     }
 
     private func answer(
-        _ number: Int32, takesPushes: Bool, to source: WireAddress, from local: UInt32, now: Moment,
-        into output: DatagramBatch
+        _ number: Int32, _ announcement: ClientAnnouncement, to source: WireAddress, from local: UInt32,
+        now: Moment, into output: DatagramBatch
     ) {
         if tables.pendingCount >= options.maximumPending, let oldest = tables.oldestPending() {
             forget(pending: oldest)
         }
         let place = tables.addSession(
-            index: freshIndex(), client: number, now: now.monotonic, takesPushes: takesPushes)
+            index: freshIndex(), client: number, now: now.monotonic, announcement: announcement)
         let session = tables[session: place]
         let keys = tables.sessionKeys.pointer(session.keys)
         // A natlab client learns that pushes will come, and how the server sees it.
@@ -155,7 +155,7 @@ package final class RendezvousServer {
         let written = withUnsafeBytes(of: payload) { bytes in
             noise.writeResponse(
                 index: session.index,
-                payload: UnsafeRawBufferPointer(rebasing: bytes[..<(takesPushes ? 10 : 0)]),
+                payload: UnsafeRawBufferPointer(rebasing: bytes[..<(announcement.takesPushes ? 10 : 0)]),
                 random: random, into: target, receiveKey: keys, sendKey: keys + 32)
         }
         guard let length = written else {

@@ -43,11 +43,13 @@ extension RendezvousServer {
         reply(place, address, to: source, from: local, into: output)
         if news { announce(asker, at: source, now: now, into: output) }
         if tables[client: asker].takesPushes, wanted != tables[client: asker].key, isAllowed(wanted) {
+            if let target, address != nil { pushLocal(of: target, to: asker, now: now, into: output) }
             let heard = news && isWaiting(target, for: asker)
             enlist(asker, for: wanted)
             // The other side punches at the same time, unless it just heard of the asker's new address.
             if let target, address != nil, !heard {
                 push(.asked, about: asker, at: source, to: target, now: now, into: output)
+                pushLocal(of: asker, to: target, now: now, into: output)
             }
         }
     }
@@ -115,7 +117,20 @@ extension RendezvousServer {
         for waiter in tables.waiters[tables[client: number].key] ?? []
         where tables.clients[Int(waiter.client)]?.generation == waiter.generation {
             push(.moved, about: number, at: address, to: waiter.client, now: now, into: output)
+            pushLocal(of: number, to: waiter.client, now: now, into: output)
         }
+    }
+
+    /// Tells one natlab client where another is on the network that both may share.
+    ///
+    /// Only where both come from the same external IP address: a private address is nobody else's business. And only where it
+    /// is another than the one already told.
+    private func pushLocal(of subject: Int32, to number: Int32, now: Moment, into output: DatagramBatch) {
+        guard let inside = tables.clients[Int(subject)]?.inside, tables.clients[Int(number)]?.inside != nil,
+            let address = registeredAddress(subject, now: now), inside != address,
+            registeredAddress(number, now: now)?.ip == address.ip
+        else { return }
+        push(.local, about: subject, at: inside, to: number, now: now, into: output)
     }
 
     /// Only natlab clients get pushes, and only under a session they have confirmed.

@@ -25,6 +25,8 @@ struct ServerClient {
     var awaited: UInt32 = 0
     /// Takes pushes, under its confirmed session.
     var takesPushes = false
+    /// Where it is on its own network, as its confirmed session's init said.
+    var inside: WireAddress?
 
     var isUnused: Bool { session < 0 && pending[0] < 0 }
 }
@@ -42,7 +44,7 @@ struct ServerSession {
     /// Rises with each session made.
     var serial: UInt64
     var confirmed = false
-    var takesPushes: Bool
+    var announcement: ClientAnnouncement
 }
 
 /// Who waits for news of a key.
@@ -127,10 +129,12 @@ final class ServerTables {
     /// Adds a pending session; the client's oldest pending one gives way to a fifth.
     ///
     /// The keys are written by the caller.
-    func addSession(index: UInt32, client number: Int32, now: UInt64, takesPushes: Bool) -> Int32 {
+    func addSession(
+        index: UInt32, client number: Int32, now: UInt64, announcement: ClientAnnouncement
+    ) -> Int32 {
         let session = ServerSession(
             index: index, client: number, keys: sessionKeys.take(), created: now, serial: nextSerial,
-            takesPushes: takesPushes)
+            announcement: announcement)
         nextSerial += 1
         let place: Int32
         if let free = freeSessions.popLast() {
@@ -171,7 +175,8 @@ final class ServerTables {
         { removePending(self[client: number].pending[0]) }
         if self[client: number].session >= 0 { dropSession(self[client: number].session) }
         clients[Int(number)]?.session = place
-        clients[Int(number)]?.takesPushes = session.takesPushes
+        clients[Int(number)]?.takesPushes = session.announcement.takesPushes
+        clients[Int(number)]?.inside = session.announcement.local
         sessions[Int(place)]?.confirmed = true
     }
 

@@ -6,12 +6,15 @@
 ///
 /// | message | bytes | layout |
 /// |---|---|---|
-/// | init | 109 or more | `01`, proposed index 4, e 32, s 32+16, (timestamp 8, natlab: announcement 4)+16 |
+/// | init | 109 or more | `01`, proposed index 4, e 32, s 32+16, (timestamp 8, natlab: announcement 4, local address 4+2)+16 |
 /// | response | 53 or 63 | `02`, assigned index 4, e 32, (natlab: announcement 4, observed address 4+2)+16 |
 /// | lookup | 93 or more | `03`, index 4, counter 8, (own key 32, target key 32)+16 |
 /// | reply | 25 or 31 | `03`, counter 8, (nothing, or address 4+2)+16 |
 /// | push | 65 | `05`, counter 8, (kind 1, flags 1, address 4+2, key 32)+16 |
 /// | punch | 42 | see `PunchMessage` |
+///
+/// An announcement is "nl", the version 1 and flags (`ClientAnnouncement`). A client without local address, and one of a
+/// natlab that knew none, ends its init after the announcement.
 package enum WireFormat {
     package static let prologue = "natpunch-go is the best :)"
     package static let noiseName = "Noise_IK_25519_ChaChaPoly_BLAKE2s"
@@ -48,11 +51,49 @@ package enum WireFormat {
     package static let announcement: [UInt8] = [0x6E, 0x6C, 1, announcesPush]
     /// The client takes pushes and punches; the server pushes.
     static let announcesPush: UInt8 = 1
+    /// The client's local address follows, and it takes those of others.
+    static let announcesLocal: UInt8 = 2
 
     /// Whether an announcement of a version known here stands at the start of these bytes, and asks for pushes.
     static func announcesPush(_ bytes: UnsafeRawBufferPointer) -> Bool {
         bytes.count >= 4 && bytes[0] == announcement[0] && bytes[1] == announcement[1] && bytes[2] >= 1
             && bytes[3] & announcesPush != 0
+    }
+}
+
+/// What a client says of itself in its init, after the timestamp; natpunch-go's says nothing.
+package struct ClientAnnouncement: Hashable, Sendable {
+    package var takesPushes: Bool
+    /// Where WireGuard can be reached on the client's own network; nil while unknown.
+    ///
+    /// The address that its packets for the server leave with, before any NAT, and the listen port. A client that tells none is
+    /// not told others' either.
+    package var local: WireAddress?
+
+    package init(takesPushes: Bool, local: WireAddress? = nil) {
+        self.takesPushes = takesPushes
+        self.local = local
+    }
+
+    /// Reads what follows the timestamp; more than is known here, or nothing, is no error.
+    package init(_ bytes: UnsafeRawBufferPointer) {
+        self.init(takesPushes: WireFormat.announcesPush(bytes))
+        guard takesPushes, bytes.count >= 10, bytes[3] & WireFormat.announcesLocal != 0,
+            let start = bytes.baseAddress
+        else { return }
+        let address = WireAddress(ip: start.bigEndian(at: 4), port: start.bigEndian(at: 8))
+        if address.isUsable { local = address }
+    }
+
+    /// 4 bytes, or 10 with a local address.
+    package var bytes: [UInt8] {
+        var result = WireFormat.announcement
+        guard let local else { return result }
+        result[3] |= WireFormat.announcesLocal
+        for shift in stride(from: 24, through: 0, by: -8) {
+            result.append(UInt8(truncatingIfNeeded: local.ip >> UInt32(shift)))
+        }
+        return result + [UInt8(local.port >> 8), UInt8(truncatingIfNeeded: local.port)]
     }
 }
 
@@ -63,6 +104,9 @@ package struct PushMessage: Hashable, Sendable {
         case moved = 1
         /// The peer has just asked for the client: it is about to punch.
         case asked = 2
+        /// The peer's local address: it is registered with the same external IP address as the client, so that both may be
+        /// behind one NAT, which perhaps does not hairpin. Always after one of the others, or a reply.
+        case local = 3
     }
     package var kind: Kind
     /// The peer punches too (it is a natlab client), so that there is no need to try blindly.

@@ -42,7 +42,10 @@ package final class ClientDriver {
     package func start(server: Endpoint?) throws(OperationFailure) {
         running = true
         try loop.watch(datagrams.descriptor) { [unowned self] _ in receive() }
-        if let server { client.serverResolved(server, now: Clock.moment()) }
+        if let server {
+            reportRoute(to: WireAddress(server))
+            client.serverResolved(server, now: Clock.moment())
+        }
         client.start(now: Clock.moment())
         perform()
     }
@@ -56,6 +59,7 @@ package final class ClientDriver {
     }
 
     package func serverResolved(_ endpoint: Endpoint) {
+        reportRoute(to: WireAddress(endpoint))
         client.serverResolved(endpoint, now: Clock.moment())
         perform()
     }
@@ -87,6 +91,9 @@ package final class ClientDriver {
         while running {
             let actions = client.takeActions()
             if actions.isEmpty { break }
+            // First, and all at once: what WireGuard is told rests on the look just taken, and whatever comes between the two
+            // may be a handshake from where nobody expected it, whose endpoint would be lost.
+            configure(actions)
             for action in actions { perform(action) }
         }
         reschedule()
@@ -96,11 +103,7 @@ package final class ClientDriver {
         switch action {
         case .send(let bytes, let target): send(bytes, to: target)
         case .readDevice: readDevice()
-        case .configure(let peer, let endpoint, let keepalive, let toggle):
-            configure(
-                WireGuardPeerChange(
-                    publicKey: peer, updateOnly: true, endpoint: endpoint, persistentKeepalive: keepalive),
-                toggle: toggle)
+        case .configure: break
         case .resolveServer: resolve()
         case .event(let event): sink(event)
         }
@@ -127,13 +130,18 @@ package final class ClientDriver {
             let now = Clock.moment()
             if let server = client.server {
                 if device.listenPort != 0 { try datagrams.listen(port: device.listenPort, server: server) }
-                // No route at all shows when something is sent.
-                if let source = try? datagrams.source(to: server.ip, now: now.monotonic) {
-                    client.serverRoute(source: IPAddress(v4: source))
-                }
+                reportRoute(to: server)
             }
             client.deviceRead(DeviceView(device), now: now)
         } catch { deviceFailed(error) }
+    }
+
+    /// No route at all shows when something is sent.
+    private func reportRoute(to server: WireAddress?) {
+        guard let server,
+            let source = try? datagrams.source(to: server.ip, now: Clock.moment().monotonic)
+        else { return }
+        client.serverRoute(source: IPAddress(v4: source))
     }
 
     private func deviceFailed(_ failure: OperationFailure) {
@@ -144,16 +152,22 @@ package final class ClientDriver {
         client.deviceFailed(failure.description, now: Clock.moment())
     }
 
-    private func configure(_ change: WireGuardPeerChange, toggle: Bool) {
-        do throws(OperationFailure) {
+    /// Tells WireGuard in one request what these actions ask for.
+    private func configure(_ actions: [ClientAction]) {
+        var changes: [WireGuardPeerChange] = []
+        for case .configure(let peer, let endpoint, let keepalive, let toggle) in actions {
+            // Both kinds of WireGuard take a peer's changes one after the other, also within a request.
             if toggle {
-                try transport.apply(
-                    WireGuardChange(peers: [
-                        WireGuardPeerChange(
-                            publicKey: change.publicKey, updateOnly: true, persistentKeepalive: 0)
-                    ]))
+                changes.append(
+                    WireGuardPeerChange(publicKey: peer, updateOnly: true, persistentKeepalive: 0))
             }
-            try transport.apply(WireGuardChange(peers: [change]))
+            changes.append(
+                WireGuardPeerChange(
+                    publicKey: peer, updateOnly: true, endpoint: endpoint, persistentKeepalive: keepalive))
+        }
+        guard !changes.isEmpty else { return }
+        do throws(OperationFailure) {
+            try transport.apply(WireGuardChange(peers: changes))
         } catch { deviceFailed(error) }
     }
 

@@ -77,7 +77,9 @@ extension Privileged {
             #expect(clientB.peer(keyA.publicKey)?.resolved == Endpoint("203.0.113.20:51820"))
             #expect(try site.run(seconds: 5) { clientA.peer(stranger)?.phase == .unknownToServer })
             #expect(clientA.driver.snapshot().takesPushes == false)
-            #expect(witness.has { $0.event == "handshake" && $0.payload == 12 }, "timestamp and announcement")
+            #expect(
+                witness.has { $0.event == "handshake" && $0.payload == 18 },
+                "timestamp, announcement, address")
             if arguments.contains("duplicate") {
                 let refused = try site.run(seconds: 5) {
                     clientA.driver.snapshot().counters.refusedReplies > 3

@@ -6,7 +6,7 @@ import WireGuardKeys
 /// The faults measured in natpunch-go's client, one test each, and what natlab's has to explain.
 struct ClientFaultTests {
     private func pair(
-        _ simulation: Simulation, nat: SimulatedNAT.Kind = .portRestricted, allowedIPs: [IPPrefix] = []
+        _ simulation: Simulation, nat: SimulatedNAT.Behaviour = .portRestricted, allowedIPs: [IPPrefix] = []
     ) -> [SimulatedHost] {
         let hosts = (0..<2).map { SimulatedHost($0, in: simulation, nat: nat) }
         hosts[0].addPeer(hosts[1], allowedIPs: allowedIPs)
@@ -211,7 +211,7 @@ struct ClientFaultTests {
         try hosts[0].startClient(options: options)
         simulation.run(seconds: 3)
         #expect(hosts[0].client?.standing == .registered)
-        hosts[0].tell { client, _ in client.serverRoute(source: IPAddress(v4: 0x0A42_4202)) }
+        hosts[0].routeSource = IPAddress(v4: 0x0A42_4202)
         simulation.run(seconds: 6)
         #expect(hosts[0].client?.standing == .insideTunnel)
         #expect(hosts[0].client?.standingText.contains("would leave through the tunnel itself") == true)

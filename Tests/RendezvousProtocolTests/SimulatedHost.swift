@@ -15,7 +15,12 @@ final class SimulatedHost {
     unowned let simulation: Simulation
     let number: Int
     let key: PrivateKey
-    let nat: SimulatedNAT
+    /// The NAT that it is behind.
+    unowned let nat: SimulatedNAT
+    /// Its address on its own network.
+    let ip: UInt32
+    /// What the routing table says of the way to the server.
+    var routeSource: IPAddress
     private(set) var client: RendezvousClient?
     var tunnels: [Tunnel] = []
     var listenPort: UInt16 = 51820
@@ -23,15 +28,26 @@ final class SimulatedHost {
     /// Endpoints set by the client, with the session's state then.
     private(set) var endpointsSet: [(peer: PublicKey, endpoint: Endpoint, live: Bool)] = []
     private(set) var initsSent = 0
+    /// Where anything was ever sent.
+    private(set) var targets: Set<WireAddress> = []
     private(set) var targetsAsked = 0
     private var wake: UInt64?
 
-    init(_ number: Int, in simulation: Simulation, nat kind: SimulatedNAT.Kind) {
+    /// At 192.168.1.2 behind a NAT of its own.
+    convenience init(_ number: Int, in simulation: Simulation, nat behaviour: SimulatedNAT.Behaviour) {
+        let nat = SimulatedNAT(behaviour, ip: 0xCB00_7164 + UInt32(number), on: simulation.internet)
+        self.init(number, in: simulation, behind: nat, ip: 0xC0A8_0102)
+    }
+
+    init(_ number: Int, in simulation: Simulation, behind nat: SimulatedNAT, ip: UInt32) {
         self.simulation = simulation
         self.number = number
+        self.nat = nat
+        self.ip = ip
+        routeSource = IPAddress(v4: ip)
         key = testKey(UInt64(500 + number))
-        nat = SimulatedNAT(kind: kind, ip: 0xCB00_7164 + UInt32(number))
         simulation.add(self)
+        nat.inner.add(self)
     }
 
     func addPeer(_ other: SimulatedHost, allowedIPs: [IPPrefix] = []) {
@@ -83,6 +99,7 @@ final class SimulatedHost {
         switch action {
         case .send(let bytes, let target): send(bytes, to: target)
         case .readDevice:
+            client.serverRoute(source: routeSource)
             client.deviceRead(
                 DeviceView(publicKey: key.publicKey, listenPort: listenPort, peers: tunnels.map(\.view)),
                 now: simulation.now)
@@ -117,8 +134,8 @@ final class SimulatedHost {
     // MARK: Datagrams
 
     func send(_ datagram: [UInt8], to target: WireAddress) {
-        guard let source = nat.translate(to: target) else { return }
-        simulation.carry(datagram, from: source, to: target)
+        targets.insert(target)
+        simulation.send(datagram, from: WireAddress(ip: ip, port: listenPort), to: target, on: nat.inner)
     }
 
     func receive(_ datagram: [UInt8], from source: WireAddress) {

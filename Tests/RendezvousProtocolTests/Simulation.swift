@@ -7,6 +7,8 @@ import WireGuardKeys
 ///     host 0 --- NAT 0 ---+
 ///     host 1 --- NAT 1 ---+--- internet --- server 203.0.113.10:1234
 ///     host 2 --- NAT 2 ---+
+///
+/// That is where a test makes no other network of segments and NATs.
 final class Simulation {
     struct Weather {
         var loss = 0.0
@@ -22,6 +24,7 @@ final class Simulation {
     var weather: Weather
     var generator: SeededGenerator
     private(set) var now = Moment(monotonic: 5_000_000_000, wall: 1_800_000_000_000_000_000)
+    let internet = SimulatedSegment()
     private(set) var hosts: [SimulatedHost] = []
     private(set) var server: RendezvousServer?
     /// Datagrams the server got, by virtual time; for counting polls.
@@ -108,88 +111,47 @@ final class Simulation {
 
     // MARK: Datagrams
 
-    /// Carries a datagram that has left its NAT with this source address.
-    func carry(_ datagram: [UInt8], from source: WireAddress, to target: WireAddress) {
+    /// Sends a datagram by way of as many NATs as there are between its segment and the target's.
+    func send(
+        _ datagram: [UInt8], from source: WireAddress, to target: WireAddress, on start: SimulatedSegment
+    ) {
+        var (source, target, segment) = (source, target, start)
+        while !segment.has(target.ip), let gateway = segment.gateway {
+            guard let outside = gateway.outbound(from: source, to: target) else { return }
+            (source, target) = outside
+            segment = gateway.outer
+        }
         var copies = Double.random(in: 0..<1, using: &generator) < weather.loss ? 0 : 1
         if copies == 1, Double.random(in: 0..<1, using: &generator) < weather.duplication { copies = 2 }
         for _ in 0..<copies {
             let factor = weather.jitter > 1 ? Double.random(in: 1..<weather.jitter, using: &generator) : 1
-            after(UInt64(Double(weather.delay) * factor)) { [unowned self] in
-                arrive(datagram, from: source, at: target)
+            after(UInt64(Double(weather.delay) * factor)) { [unowned self, source, target, segment] in
+                arrive(datagram, from: source, at: target, on: segment)
             }
         }
     }
 
-    private func arrive(_ datagram: [UInt8], from source: WireAddress, at target: WireAddress) {
-        if target == Self.serverAddress {
+    private func arrive(
+        _ datagram: [UInt8], from source: WireAddress, at target: WireAddress, on segment: SimulatedSegment
+    ) {
+        if segment === internet, target == Self.serverAddress {
             serverArrivals.append(now.monotonic)
             guard let server else { return }
             let output = DatagramBatch()
             datagram.withUnsafeBytes { server.receive($0, from: source, now: now, into: output) }
             for index in 0..<output.count {
-                carry(Array(output.datagram(index)), from: Self.serverAddress, to: output.target(index))
+                send(
+                    Array(output.datagram(index)), from: Self.serverAddress, to: output.target(index),
+                    on: internet)
             }
             return
         }
-        for host in hosts where host.nat.owns(target) {
-            if host.nat.admits(from: source, at: target) { host.receive(datagram, from: source) }
-            return
+        if let host = segment.hosts.first(where: { $0.ip == target.ip }) {
+            if host.listenPort == target.port { host.receive(datagram, from: source) }
+        } else if let router = segment.routers.first(where: { $0.ip == target.ip }),
+            let (source, inside) = router.inbound(from: source, at: target)
+        {
+            arrive(datagram, from: source, at: inside, on: router.inner)
         }
-    }
-}
-
-/// A NAT in front of one host, as RFC 4787 describes them.
-final class SimulatedNAT {
-    enum Kind: Sendable { case open, portRestricted, symmetric, blocked }
-    var kind: Kind
-    let ip: UInt32
-    private var port: UInt16
-    private var nextPort: UInt16
-    private var mappings: [WireAddress: UInt16] = [:]
-    private var contacted: Set<WireAddress> = []
-    /// Every address a datagram ever left with.
-    private(set) var history: Set<WireAddress> = []
-
-    init(kind: Kind, ip: UInt32, port: UInt16 = 51820) {
-        self.kind = kind
-        self.ip = ip
-        self.port = port
-        nextPort = port
-    }
-
-    /// The source address outside; nil when nothing gets out.
-    func translate(to target: WireAddress) -> WireAddress? {
-        guard kind != .blocked else { return nil }
-        contacted.insert(target)
-        var outside = port
-        if kind == .symmetric {
-            if mappings[target] == nil {
-                nextPort += 7
-                mappings[target] = nextPort
-            }
-            outside = mappings[target] ?? port
-        }
-        let address = WireAddress(ip: ip, port: outside)
-        history.insert(address)
-        return address
-    }
-
-    func owns(_ address: WireAddress) -> Bool { address.ip == ip }
-
-    func admits(from source: WireAddress, at target: WireAddress) -> Bool {
-        switch kind {
-        case .blocked: false
-        case .open: target.port == port
-        case .portRestricted: target.port == port && contacted.contains(source)
-        case .symmetric: mappings[source] == target.port
-        }
-    }
-
-    /// Forgets everything, as a rebooted router does; the port changes.
-    func rebind() {
-        port += 100
-        nextPort += 100
-        mappings = [:]
-        contacted = []
     }
 }

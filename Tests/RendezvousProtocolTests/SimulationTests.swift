@@ -7,7 +7,7 @@ import WireGuardKeys
 struct SimulationTests {
     /// A mesh of hosts, with clients not yet started.
     private func mesh(
-        _ count: Int, _ simulation: Simulation, nat: SimulatedNAT.Kind = .portRestricted
+        _ count: Int, _ simulation: Simulation, nat: SimulatedNAT.Behaviour = .portRestricted
     ) -> [SimulatedHost] {
         let hosts = (0..<count).map { SimulatedHost($0, in: simulation, nat: nat) }
         for host in hosts { for other in hosts where other !== host { host.addPeer(other) } }
@@ -157,10 +157,10 @@ struct SimulationTests {
         let hosts = mesh(2, simulation)
         for host in hosts { try host.startClient() }
         #expect(simulation.run(seconds: 5) { allConnected(hosts) })
-        hosts[1].nat.kind = .blocked
+        hosts[1].nat.isBlocked = true
         simulation.run(seconds: 260)
         #expect(hosts[0].events.contains { $0.kind == .sessionLost })
-        hosts[1].nat.kind = .portRestricted
+        hosts[1].nat.isBlocked = false
         hosts[1].nat.rebind()
         let start = simulation.now.wall
         #expect(

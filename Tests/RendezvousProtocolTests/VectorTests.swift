@@ -86,7 +86,8 @@ struct VectorTests {
                 if server.tables.client(target) == nil {
                     let number = server.tables.addClient(target)
                     let session = server.tables.addSession(
-                        index: 7, client: number, now: Self.now.monotonic, takesPushes: false)
+                        index: 7, client: number, now: Self.now.monotonic,
+                        announcement: ClientAnnouncement(takesPushes: false))
                     server.tables.confirm(session)
                     server.tables.touch(client: number, now: Self.now.monotonic)
                 }
