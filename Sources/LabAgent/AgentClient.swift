@@ -18,6 +18,8 @@ final class AgentClient {
         var blake: Blake2s
         var loop: EventLoop
         var log: Logger
+        /// Milliseconds from the agent's start.
+        var startDelay: UInt32
         /// Every tunnel network of the lab: no endpoint may lie in one.
         var networks: [IPPrefix]
     }
@@ -25,11 +27,16 @@ final class AgentClient {
     private let host: String
     private let interface: String
     private let driver: ClientDriver
+    private let startDelay: UInt32
+    private let peers: [PublicKey]
+    private var hasStarted = false
 
     init(_ setup: Setup) throws(OperationFailure) {
         let tunnel = setup.tunnel
         host = tunnel.host
         interface = tunnel.interface
+        startDelay = setup.startDelay
+        peers = tunnel.peers.compactMap { setup.keys.key(host: $0.host, interface: tunnel.interface) }
         var options = ClientOptions()
         options.tunnelPrefixes = setup.networks
         for peer in tunnel.peers {
@@ -60,18 +67,42 @@ final class AgentClient {
             })
     }
 
-    func start(server: Endpoint) throws(OperationFailure) { try driver.start(server: server) }
+    /// Starts the client now, or with its delay; `failed` is told of what goes wrong then.
+    func start(
+        server: Endpoint, loop: EventLoop, failed: @escaping (OperationFailure) -> Void
+    ) throws(OperationFailure) {
+        guard startDelay > 0 else { return try startNow(server) }
+        loop.schedule(at: .now() + .milliseconds(Int64(startDelay))) { [unowned self] in
+            do throws(OperationFailure) { try startNow(server) } catch { failed(error) }
+        }
+    }
+
+    private func startNow(_ server: Endpoint) throws(OperationFailure) {
+        hasStarted = true
+        try driver.start(server: server)
+    }
 
     func status() -> ClientStatus {
+        guard hasStarted else { return statusBeforeStart }
         let now = driver.snapshot()
         return ClientStatus(
             host: host, interface: interface, standing: now.standing, says: now.text,
-            up: WallTime(nanoseconds: Int64(clamping: now.upAt ?? 0)),
+            up: now.upAt.map { WallTime(nanoseconds: Int64(clamping: $0)) },
             peers: now.peers.map { peer in
                 ClientPeerStatus(
                     publicKey: peer.publicKey, phase: peer.phase, says: peer.text, attempts: peer.attempts,
                     lookups: peer.lookups,
                     firstHandshake: peer.firstHandshake.map { WallTime(nanoseconds: Int64(clamping: $0)) })
+            })
+    }
+
+    /// A client that is to start later is well, has tried nothing yet, and will.
+    private var statusBeforeStart: ClientStatus {
+        let says = "starts \(startDelay) ms after the lab's agent"
+        return ClientStatus(
+            host: host, interface: interface, standing: .starting, says: says, up: nil,
+            peers: peers.map {
+                ClientPeerStatus(publicKey: $0, phase: .asking, says: says, attempts: 0, lookups: 0)
             })
     }
 }

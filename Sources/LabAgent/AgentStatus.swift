@@ -16,8 +16,8 @@ package struct ClientStatus: Codable, Hashable, Sendable {
     package var standing: ServerStanding
     /// The standing as a sentence.
     package var says: String
-    /// When the client had its socket and began.
-    package var up: WallTime
+    /// When the client began; nil for one that is to start later.
+    package var up: WallTime?
     package var peers: [ClientPeerStatus]
 
     /// Whether the client does its work: registered, or on the way there.

@@ -64,11 +64,15 @@ package final class LabAgent {
             guard let tunnel = plan.tunnel(host: planned.host, interface: planned.interface) else { continue }
             let setup = AgentClient.Setup(
                 tunnel: tunnel, state: state, serverKey: server.publicKey, keys: keys, blake: blake,
-                loop: loop, log: log,
+                loop: loop, log: log, startDelay: planned.startDelay,
                 networks: plan.tunnels.map(\.address.network))
             clients.append(try AgentClient(setup))
         }
-        for client in clients { try client.start(server: rendezvous.endpoint) }
+        for client in clients {
+            try client.start(server: rendezvous.endpoint, loop: loop) { failure in
+                log.error("client-failed", metadata: ["text": "\(failure)"])
+            }
+        }
     }
 
     private func reportReady() {

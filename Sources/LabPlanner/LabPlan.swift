@@ -175,9 +175,33 @@ package struct PlannedRendezvous: Codable, Hashable, Sendable {
 package struct PlannedClient: Codable, Hashable, Sendable {
     package var host: String
     package var interface: String
-    package init(host: String, interface: String) {
+    /// Milliseconds from the agent's start to the client's; 0, and left out of the JSON, for one that starts with it.
+    package var startDelay: UInt32
+
+    package init(host: String, interface: String, startDelay: UInt32 = 0) {
         self.host = host
         self.interface = interface
+        self.startDelay = startDelay
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case host, interface
+        case startDelay = "start_delay_ms"
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            host: try container.decode(String.self, forKey: .host),
+            interface: try container.decode(String.self, forKey: .interface),
+            startDelay: try container.decodeIfPresent(UInt32.self, forKey: .startDelay) ?? 0)
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(host, forKey: .host)
+        try container.encode(interface, forKey: .interface)
+        if startDelay > 0 { try container.encode(startDelay, forKey: .startDelay) }
     }
 }
 

@@ -99,8 +99,9 @@ extension StatusReport {
         _ clients: [ClientStatus], _ owners: [PublicKey: String]
     ) -> Double? {
         guard let first = word?.firstHandshake, let client, let peer,
-            let other = clients.first(where: { $0.host == peer && $0.interface == planned.interface })
+            let other = clients.first(where: { $0.host == peer && $0.interface == planned.interface }),
+            let mine = client.up, let theirs = other.up
         else { return nil }
-        return max(0, Double(first.nanoseconds - max(client.up, other.up).nanoseconds) / 1e6)
+        return max(0, Double(first.nanoseconds - max(mine, theirs).nanoseconds) / 1e6)
     }
 }

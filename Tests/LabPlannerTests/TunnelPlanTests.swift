@@ -190,6 +190,18 @@ struct TunnelPlanTests {
         #expect(!without.steps.contains { $0.effect == .startAgent })
     }
 
+    /// Only a delay is written: plans without one are as they were.
+    @Test func startDelayInJSON() throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        for (delay, text) in [(UInt32(0), ""), (250, #","start_delay_ms":250"#)] {
+            let client = PlannedClient(host: "a", interface: "wg0", startDelay: delay)
+            let json = try encoder.encode(client)
+            #expect(String(decoding: json, as: UTF8.self) == #"{"host":"a","interface":"wg0"\#(text)}"#)
+            #expect(try JSONDecoder().decode(PlannedClient.self, from: json) == client)
+        }
+    }
+
     /// Every kind of step, as it is written and read back.
     @Test func stepsInJSON() throws {
         let prefix = try #require(IPPrefix("10.0.0.1/24"))
