@@ -61,24 +61,6 @@ import Testing
         }
     }
 
-    /// ```
-    ///   home: alpine1, alpine2 behind one MASQUERADE
-    /// ```
-    @Test func twoBehindOneNATAreToldThatItDoesNotHairpin() throws {
-        try withCleanup { cleanup in
-            let natlab = try Natlab(cleanup)
-            let lab = try natlab.writeTemplate("quickstart") {
-                $0.replacing("on = \"home-b\"", with: "on = \"home-a\"")
-                    + "\n[[expect]]\nbetween = [\"alpine1\", \"alpine2\"]\npath = \"direct\"\n"
-            }
-            try lab.up()
-            let verdicts = try natlab.json(Verdicts.self, "verify", "--lab", lab.name, "--timeout", "5")
-            let pair = try #require(verdicts.pair("alpine1", "alpine2"))
-            #expect(pair.observed == "none")
-            #expect(pair.reason.contains("both are behind home-a, which does not hairpin"), "\(pair.reason)")
-        }
-    }
-
     @Test func aHungWireGuardHoldsNobodyUp() throws {
         try withCleanup { cleanup in
             let natlab = try Natlab(cleanup)
