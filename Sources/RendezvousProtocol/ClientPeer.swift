@@ -120,8 +120,9 @@ struct ClientPeer {
     /// other: from where the peer is known to be, they only have to rise for themselves.
     func isNews(_ time: UInt64, from source: WireAddress) -> Bool {
         if time > newestPunch { return true }
+        guard time > newestPunch - min(newestPunch, PunchPath.lifetime) else { return false }
         if let path = paths.first(where: { $0.address == source }) { return time > path.newest }
-        return time > newestPunch - min(newestPunch, PunchPath.lifetime) && punchTargets.contains(source)
+        return punchTargets.contains(source)
     }
 
     /// Notes a punch; the number of its path.

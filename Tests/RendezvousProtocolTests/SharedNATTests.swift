@@ -96,6 +96,27 @@ struct SharedNATTests {
         #expect(hosts[1].tunnels[0].view.endpoint?.address == IPAddress(v4: 0x6440_0002))
     }
 
+    /// Both addresses are open: the local one and, over the hairpin, the external one.
+    @Test(arguments: SimulatedNAT.Behaviour.all, [1, 30] as [UInt64])
+    func `of two ways that are open the first stays`(behaviour: SimulatedNAT.Behaviour, delay: UInt64) throws
+    {
+        let weather = Simulation.Weather(delay: delay * 1_000_000, jitter: 3)
+        let simulation = try Simulation(seed: 8, weather: weather)
+        let nat = SimulatedNAT(behaviour, ip: Self.external, on: simulation.internet)
+        nat.hairpins = true
+        let hosts = [UInt32(2), 3].enumerated().map {
+            SimulatedHost($0.offset, in: simulation, behind: nat, ip: 0xC0A8_0100 + $0.element)
+        }
+        peers(hosts)
+        for host in hosts { try host.startClient() }
+        #expect(simulation.run(seconds: 2) { areConnected(hosts[0], hosts[1]) })
+        let endpoints = hosts.map { $0.tunnels[0].view.endpoint }
+        simulation.run(seconds: 400)
+        #expect(hosts.map { $0.tunnels[0].view.endpoint } == endpoints)
+        #expect(hosts.reduce(0) { $0 + $1.endpointsSet.count } == 1, "by the side that starts")
+        for host in hosts { #expect(!host.events.contains { $0.kind == .sessionLost }) }
+    }
+
     @Test func `with a server that pushes nothing, as natpunch-go's, nothing local is tried`() throws {
         var options = ServerOptions()
         options.pushes = false

@@ -16,7 +16,7 @@ final class SimulatedSegment {
     }
 }
 
-/// A NAT as RFC 4787 describes them, without hairpin.
+/// A NAT as RFC 4787 describes them.
 ///
 /// As in natlab's own, filter state belongs to the mapping, and replies leave by the mapping that the packet came in on.
 final class SimulatedNAT {
@@ -51,6 +51,8 @@ final class SimulatedNAT {
 
     var behaviour: Behaviour
     var isBlocked = false
+    /// Lets what is sent to its own external address turn round, with an external source (RFC 4787 REQ-9).
+    var hairpins = false
     /// Linux gives a remote end another port where two of an inside address' conversations would look alike; else the newer
     /// one replaces the older.
     var rewritesRemotePorts = true
@@ -77,7 +79,7 @@ final class SimulatedNAT {
     func outbound(from inside: WireAddress, to target: WireAddress) -> (
         source: WireAddress, target: WireAddress
     )? {
-        guard !isBlocked, target.ip != ip else { return nil }
+        guard !isBlocked, hairpins || target.ip != ip else { return nil }
         let flow: Flow
         if let known = flows.first(where: { $0.inside == inside && $0.shown == target }) {
             flow = known
