@@ -112,6 +112,16 @@ extension RouteRequest {
         }
     }
 
+    /// Forgets the link-layer address of a neighbour; ENOENT when none is known.
+    package static func deleteNeighbour(_ address: IPAddress, index: Int32, name: String) -> RouteRequest {
+        var header = ndmsg()
+        header.ndm_family = family(of: address)
+        header.ndm_ifindex = index
+        return RouteRequest("forget neighbour", "\(address) on \(name)", type: RTM_DELNEIGH, header: header) {
+            $0.put(NDA_DST, bytes: address.bytes)
+        }
+    }
+
     /// Adds a unicast route; EEXIST when one to the same destination with the same metric is there.
     package static func addRoute(
         to destination: IPPrefix, via gateway: IPAddress? = nil, index: Int32? = nil, onLink: Bool = false,

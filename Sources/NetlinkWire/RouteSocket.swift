@@ -18,6 +18,8 @@ package final class RouteSocket {
     private let channel: any NetlinkChannel
     /// For errors; nil is the machine's own namespace.
     private let namespace: String?
+    /// Whose answers these are, for errors.
+    private let family: String
     private var sequence: UInt32 = 0
     private var outgoing = RouteMessageBuffer()
     /// 32 KiB: what the kernel fills at most in one datagram of a dump (netlink(7), `NLMSG_GOODSIZE`).
@@ -42,9 +44,10 @@ package final class RouteSocket {
             adopting: try NetworkNamespace.netlinkSocketInNewNamespace(NETLINK_ROUTE), namespace: nil)
     }
 
-    package init(channel: any NetlinkChannel, namespace: String?) {
+    package init(channel: any NetlinkChannel, namespace: String?, family: String = "NETLINK_ROUTE") {
         self.channel = channel
         self.namespace = namespace
+        self.family = family
     }
 
     deinit { incoming.deallocate() }
@@ -172,7 +175,8 @@ package final class RouteSocket {
     /// Interrupted dumps (NLM_F_DUMP_INTR: something changed meanwhile) start again, at most this often.
     private static let dumpAttempts = 8
 
-    private func dump<R>(
+    /// Asks for a dump and reads it whole; what `record` makes nil is left out.
+    func dump<R>(
         _ request: RouteRequest, _ record: (RouteReplyMessage) -> R?
     ) throws(OperationFailure) -> [R] {
         for _ in 0..<Self.dumpAttempts {
@@ -238,7 +242,7 @@ package final class RouteSocket {
 
     private func malformed(_ detail: String) -> OperationFailure {
         OperationFailure(
-            "read netlink answer", "NETLINK_ROUTE", namespace: namespace, errno: EPROTO, detail: detail)
+            "read netlink answer", family, namespace: namespace, errno: EPROTO, detail: detail)
     }
 }
 

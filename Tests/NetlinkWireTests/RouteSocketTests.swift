@@ -6,7 +6,7 @@ import Testing
 @testable import NetlinkWire
 
 /// Answers as a kernel would give them, from a script: one datagram a `receive`.
-private final class ScriptedChannel: NetlinkChannel {
+final class ScriptedChannel: NetlinkChannel {
     var sent: [[UInt8]] = []
     var answers: [[UInt8]]
 
