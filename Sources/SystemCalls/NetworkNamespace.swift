@@ -96,6 +96,17 @@ package struct NetworkNamespace: Hashable, Sendable {
         return Descriptor(adopting: file)
     }
 
+    /// A new namespace that is pinned nowhere: it goes with the last descriptor and socket of it.
+    package static func unnamed() throws(OperationFailure) -> Descriptor {
+        let file = natlab_unnamed_namespace()
+        guard file >= 0 else {
+            throw OperationFailure(
+                "make namespace", "without a name", errno: -file,
+                mend: -file == EPERM ? "run it as root" : nil)
+        }
+        return Descriptor(adopting: file)
+    }
+
     /// Makes the namespace with `lo` up, writes the sysctls in it and opens a NETLINK_ROUTE socket in it.
     ///
     /// All in one thread, which costs little more than the kernel's own work. EEXIST when the name is taken.
