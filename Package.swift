@@ -71,6 +71,8 @@ let package = Package(
             "PeeringCheck",
             ["LabPlanner", "LinuxLab", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls"]),
         layer(
+            "NATMeasurement", ["TopologyModel", "NetlinkWire", "NetAddress", "SystemCalls", "CNatlab"]),
+        layer(
             "LabAgent",
             [
                 "RendezvousService", "RendezvousProtocol", "LinuxLab", "LabPlanner", "WireGuardControl",
@@ -112,6 +114,8 @@ let package = Package(
             "PeeringCheckTests",
             ["PeeringCheck", "LabPlanner", "WireGuardControl", "WireGuardKeys", "NetAddress"]),
         tests(
+            "NATMeasurementTests", ["NATMeasurement", "TopologyModel", "NetAddress", "SystemCalls"]),
+        tests(
             "NatlabCommandsTests",
             [
                 "NatlabCommands", "PeeringCheck", "LinuxLab", "LabPlanner", "TopologyModel", "NetAddress",
@@ -138,6 +142,11 @@ let package = Package(
                 "SystemCalls", "TestSupport",
             ],
             exclude: ["Witness"], swiftSettings: strict),
+        tests(
+            "NATMeasurementPrivilegedTests",
+            [
+                "NATMeasurement", "TopologyModel", "NetlinkWire", "NetAddress", "SystemCalls", "TestSupport",
+            ]),
         tests("EndToEndPrivilegedTests", ["TestSupport", "SystemCalls", "LabTemplates", "natlab"]),
     ],
     cxxLanguageStandard: .cxx17

@@ -155,6 +155,17 @@ int natlab_send_datagrams(
 /// first byte is `punch`; all in host byte order. Port 0 lets nothing in. socket(7), SO_ATTACH_FILTER.
 int natlab_filter_udp(int socket, uint16_t port, uint32_t server, uint16_t server_port, uint8_t punch);
 
+/// Lets a packet socket (SOCK_RAW) receive only ARP, and IPv4 for one of `addresses` (at most 64, host byte order).
+/// socket(7), SO_ATTACH_FILTER.
+int natlab_filter_frames(int socket, const uint32_t *addresses, size_t count);
+
+/// Lets a packet socket receive what arrives on an interface (0: all) with this protocol (ETH_P_*), but nothing that is
+/// sent there, and makes what it sends go round the interface's queueing discipline. packet(7).
+int natlab_bind_frames(int socket, int interface, uint16_t protocol);
+
+/// Sends a whole frame out of an interface without waiting.
+int natlab_send_frame(int socket, int interface, const void *bytes, size_t length);
+
 /// Makes a network namespace that is pinned nowhere: it goes with the last descriptor and process that has it.
 ///
 /// Returns an open file of nsfs, close-on-exec.

@@ -1,0 +1,86 @@
+import NetAddress
+import SystemCalls
+import TopologyModel
+
+extension Bench {
+    /// A remote endpoint sends to a mapping before the host sends to it, as in hole punching.
+    func testEarlyPacket() throws(OperationFailure) {
+        if let notTranslated {
+            result.earlyPacket = .none(notTranslated)
+            return
+        }
+        guard let early = earlyRemote() else {
+            result.earlyPacket = .none(
+                remotes.count < 2
+                    ? Self.noSecondRemote
+                    : "each remote endpoint sees another port, with an early packet or without")
+            return
+        }
+        let endpoint = fresh()
+        guard let external = try map(endpoint, to: remote) else {
+            result.earlyPacket = .none(Classification.nothingArrived)
+            return
+        }
+        // That it arrives nowhere is what most routers make of it, so no arrival tells that it has come:
+        // three, then.
+        let shot = Shot.inward(early, external)
+        let number = try exchange.begin(shot)
+        for _ in 1..<exchange.tries { try exchange.again(shot, number) }
+        _ = try exchange.wait(exchange.patience) { exchange.outcome(of: number, shot).sighting != nil }
+        guard let seen = try map(endpoint, to: early) else {
+            result.earlyPacket = .none("the host's own packet did not arrive outside")
+            return
+        }
+        result.earlyPacket =
+            seen == external
+            ? Finding(.kept, "\(early) sent to \(external) first and sees \(seen)")
+            : Finding(.lost, "\(early) sent to \(external) first and sees \(seen) instead")
+    }
+
+    /// One that would see the mapping to `remote` without an early packet too, or that is let in by it; nil:
+    /// there is none.
+    private func earlyRemote() -> Endpoint? {
+        // A port of its own: the flow is new to the router.
+        let port = Self.secondRemotePort + 1
+        if result.mapping.value == .endpointIndependent || result.filtering.value == .endpointIndependent {
+            return stranger(port)
+        }
+        if result.mapping.value == .addressDependent || result.filtering.value == .addressDependent {
+            return Endpoint(remote.address, port: port)
+        }
+        return nil
+    }
+
+    /// Whether the host sees remote endpoints as they are, also where the answer to an inbound packet would
+    /// clash with a flow of another mapping to the same remote endpoint.
+    func testRemoteSource() throws(OperationFailure) {
+        try provokeRewriting()
+        if let outcome = rewritten.first, let sighting = outcome.sighting {
+            result.remoteSource = Finding(
+                .rewritten, "\(sighting.destination) saw \(outcome.shot.source) as \(sighting.source)")
+        } else if inwardArrivals > 0 {
+            result.remoteSource = Finding(
+                .kept, "\(inwardArrivals) of \(inwardArrivals) packets had their source")
+        } else {
+            result.remoteSource = .none("nothing was let in")
+        }
+    }
+
+    private func provokeRewriting() throws(OperationFailure) {
+        guard let mapping = result.mapping.value, mapping != .endpointIndependent else { return }
+        let port = Self.secondRemotePort + 2
+        let clashing: Endpoint? =
+            switch result.filtering.value {
+            case .endpointIndependent: stranger(port)
+            case .addressDependent where mapping == .addressAndPortDependent:
+                Endpoint(remote.address, port: port)
+            default: nil
+            }
+        guard let clashing else { return }
+        let endpoint = fresh()
+        guard let external = try map(endpoint, to: remote), try map(endpoint, to: clashing) != nil else {
+            return
+        }
+        _ = try inward([(clashing, external)])
+    }
+}

@@ -1,0 +1,93 @@
+import NetAddress
+import SystemCalls
+import TopologyModel
+
+extension Bench {
+    /// Which external ports new mappings get.
+    func testPorts() throws(OperationFailure) {
+        if let notTranslated {
+            result.ports = .none(notTranslated)
+            result.preserved = .none(notTranslated)
+            result.parity = .none(notTranslated)
+            result.pooling = .none(notTranslated)
+            return
+        }
+        // Half of the ports are far from the others: a host's block of ports may hold one half, which it then
+        // keeps.
+        let near = (0..<8).map { _ in freshPort() }
+        let far = (0..<8).map { _ in freshPort() + Self.farPorts }
+        let endpoints = (near + far).enumerated().map { index, port in
+            Endpoint(hosts[index % hosts.count], port: port)
+        }
+        var samples: [Classification.PortSample] = []
+        // One after the other: what was lost and sent again later would seem to have come out of order.
+        for endpoint in endpoints {
+            guard let external = try map(endpoint, to: remote) else { continue }
+            samples.append(
+                .init(
+                    host: hosts.firstIndex(of: endpoint.address) ?? 0, internalPort: endpoint.port,
+                    externalPort: external.port))
+        }
+        result.ports = Classification.ports(samples)
+        result.preserved = Classification.preserved(samples)
+        result.parity = Classification.parity(samples)
+    }
+
+    static let farPorts: UInt16 = 32_768
+
+    /// Two hosts that use the same port, towards the same and towards different destinations.
+    func testSharing() throws(OperationFailure) {
+        if let notTranslated {
+            result.sharing = .none(notTranslated)
+            result.sharedDelivery = .none(notTranslated)
+            return
+        }
+        guard let secondHost, let otherRemote else {
+            let reason = secondHost == nil ? Self.noSecondHost : Self.noSecondRemote
+            result.sharing = .none(reason)
+            result.sharedDelivery = .none(reason)
+            return
+        }
+        let (same, different) = (freshPort(), freshPort())
+        let flows = [
+            (Endpoint(host, port: same), remote), (Endpoint(secondHost, port: same), remote),
+            (Endpoint(host, port: different), remote), (Endpoint(secondHost, port: different), otherRemote),
+        ]
+        let opened = try outward(flows)
+        let external = opened.compactMap { $0.sighting?.source }
+        guard external.count == flows.count else {
+            // The second host to the same destination cannot be served where every port is overloaded.
+            result.sharing = .none(Classification.nothingArrived)
+            result.sharedDelivery = .none(Classification.nothingArrived)
+            return
+        }
+        let shared = [(0, 1), (2, 3)].first { external[$0.0] == external[$0.1] }
+        result.sharing =
+            if let shared {
+                Finding(
+                    .overloaded,
+                    "\(flows[shared.0].0) and \(flows[shared.1].0) were both \(external[shared.0])")
+            } else {
+                Finding(.exclusive, "\(flows[2].0) and \(flows[3].0) were \(external[2]) and \(external[3])")
+            }
+        let outcomes = try inward(zip(flows, external).map { ($0.1, $1) })
+        let wrong = outcomes.enumerated().first { index, outcome in
+            outcome.sighting?.destination != flows[index].0
+        }
+        result.sharedDelivery =
+            if let (index, outcome) = wrong {
+                Finding(
+                    false,
+                    "what was for \(flows[index].0) "
+                        + (outcome.sighting.map { "reached \($0.destination)" } ?? "did not arrive"))
+            } else {
+                Finding(true, "each got what was for it")
+            }
+    }
+
+    /// From all that was seen in the other tests.
+    func judgePooling() {
+        guard notTranslated == nil else { return }
+        result.pooling = Classification.pooling(pairs, addresses: request.externalAddresses.count)
+    }
+}
