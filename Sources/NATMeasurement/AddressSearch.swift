@@ -25,8 +25,7 @@ final class AddressSearch {
         taken.formUnion(try RouteSocket(router).addresses().map(\.address.address))
         self.candidates = Array(candidates.filter { $0.isV4 && !taken.contains($0) }.prefix(Self.most))
         ways = [link.index] + (link.master.map { [$0] } ?? [])
-        socket = try FrameSocket(
-            in: place.namespace, interface: 0, protocol: EthernetFrame.arp, addresses: [])
+        socket = try FrameSocket(in: place.namespace, interface: 0, addresses: [])
     }
 
     /// Asks on all links at the same time; for each the candidates that nobody has, in their order.

@@ -48,11 +48,14 @@ extension Bench {
             result.sharedDelivery = .none(reason)
             return
         }
-        let (same, different) = (freshPort(), freshPort())
-        let flows = [
-            (Endpoint(host, port: same), remote), (Endpoint(secondHost, port: same), remote),
-            (Endpoint(host, port: different), remote), (Endpoint(secondHost, port: different), otherRemote),
-        ]
+        let same = freshPort()
+        // Random ports are the same now and then: twice counts.
+        let different = [freshPort(), freshPort()]
+        let flows =
+            [(Endpoint(host, port: same), remote), (Endpoint(secondHost, port: same), remote)]
+            + different.flatMap {
+                [(Endpoint(host, port: $0), remote), (Endpoint(secondHost, port: $0), otherRemote)]
+            }
         let opened = try outward(flows)
         let external = opened.compactMap { $0.sighting?.source }
         guard external.count == flows.count else {
@@ -61,24 +64,24 @@ extension Bench {
             result.sharedDelivery = .none(Classification.nothingArrived)
             return
         }
-        let shared = [(0, 1), (2, 3)].first { external[$0.0] == external[$0.1] }
         result.sharing =
-            if let shared {
-                Finding(
-                    .overloaded,
-                    "\(flows[shared.0].0) and \(flows[shared.1].0) were both \(external[shared.0])")
-            } else {
-                Finding(.exclusive, "\(flows[2].0) and \(flows[3].0) were \(external[2]) and \(external[3])")
-            }
-        let outcomes = try inward(zip(flows, external).map { ($0.1, $1) })
-        let wrong = outcomes.enumerated().first { index, outcome in
-            outcome.sighting?.destination != flows[index].0
+            external[2] == external[3] && external[4] == external[5]
+            ? Finding(.overloaded, "\(flows[2].0) and \(flows[3].0) were both \(external[2])")
+            : Finding(.exclusive, "\(flows[2].0) and \(flows[3].0) were \(external[2]) and \(external[3])")
+        // Connection tracking knows whose the answers of those are that were sent to; a stranger's packet shows the
+        // mapping itself.
+        var answers = zip(flows, external).map { (from: $0.1, to: $1, host: $0.0) }
+        if result.filtering.value == .endpointIndependent, let stranger = stranger(Self.secondRemotePort + 4)
+        {
+            answers += zip(flows, external).map { (stranger, $1, $0.0) }
         }
+        let outcomes = try inward(answers.map { ($0.from, $0.to) })
+        let wrong = zip(answers, outcomes).first { $1.sighting?.destination != $0.host }
         result.sharedDelivery =
-            if let (index, outcome) = wrong {
+            if let (answer, outcome) = wrong {
                 Finding(
                     false,
-                    "what was for \(flows[index].0) "
+                    "what was for \(answer.host) "
                         + (outcome.sighting.map { "reached \($0.destination)" } ?? "did not arrive"))
             } else {
                 Finding(true, "each got what was for it")

@@ -26,7 +26,7 @@ final class FrameSocket {
 
     /// Receives ARP, and IPv4 for these addresses; with interface 0 of all interfaces.
     init(
-        in namespace: NetworkNamespace, interface: Int32, protocol number: UInt16, addresses: [IPAddress]
+        in namespace: NetworkNamespace, interface: Int32, addresses: [IPAddress]
     ) throws(OperationFailure) {
         // Protocol 0: nothing arrives before the filter is there (packet(7)).
         socket = try namespace.socket(
@@ -34,7 +34,7 @@ final class FrameSocket {
         self.namespace = namespace
         let wanted = addresses.compactMap(\.v4Bits)
         var result = natlab_filter_frames(socket.rawValue, wanted, wanted.count)
-        if result >= 0 { result = natlab_bind_frames(socket.rawValue, interface, number) }
+        if result >= 0 { result = natlab_bind_frames(socket.rawValue, interface, Self.allProtocols) }
         guard result >= 0 else {
             throw OperationFailure(
                 "listen for frames", "interface \(interface)", namespace: namespace.name, errno: -result)
@@ -43,8 +43,8 @@ final class FrameSocket {
 
     var pollDescriptor: Int32 { socket.rawValue }
 
-    /// ETH_P_ALL of linux/if_ether.h.
-    static let allProtocols: UInt16 = 3
+    /// ETH_P_ALL of linux/if_ether.h. A bridge takes its ports' frames before a socket for one protocol sees them.
+    private static let allProtocols: UInt16 = 3
 
     /// Sends a frame; one for which there is no room at the moment is lost, as on a wire.
     func send(_ frame: EthernetFrame, out interface: Int32) throws(OperationFailure) {
@@ -93,9 +93,7 @@ final class Station {
         var hardware: [IPAddress: MACAddress] = [:]
         if answers { for address in addresses { hardware[address] = .random() } }
         self.hardware = hardware
-        socket = try FrameSocket(
-            in: place.namespace, interface: interface, protocol: FrameSocket.allProtocols,
-            addresses: addresses)
+        socket = try FrameSocket(in: place.namespace, interface: interface, addresses: addresses)
     }
 
     var pollDescriptor: Int32 { socket.pollDescriptor }

@@ -41,7 +41,7 @@ final class Rig {
         for namespace in [router, net] {
             try namespace.write(sysctls: [
                 ("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1"),
-                ("-net.bridge.bridge-nf-call-iptables", "0"), ("net.ipv4.icmp_ratelimit", "0"),
+                ("-net.bridge.bridge-nf-call-iptables", "0"),
             ])
         }
         try router.write(sysctls: [("net.ipv4.ip_forward", "1")])
@@ -88,11 +88,27 @@ final class Rig {
         try tool(in: host.name, "ip", "link", "set", "eth0", "up")
     }
 
+    /// Gives the upper router an uplink: `top` (a bridge, port0) ---- wan0 198.51.100.10.
+    func addTop(_ cleanup: Cleanup) throws -> FarEnd {
+        let top = try cleanup.namespace("\(id).top")
+        try tool(in: top.name, "ip", "link", "add", "br0", "type", "bridge")
+        try tool(in: top.name, "ip", "link", "set", "br0", "up")
+        try tool(
+            in: net.name, "ip", "link", "add", "wan0", "type", "veth", "peer", "name", "port0", "netns",
+            top.name)
+        try tool(in: top.name, "ip", "link", "set", "port0", "master", "br0", "up")
+        try tool(in: net.name, "ip", "addr", "add", "198.51.100.10/24", "dev", "wan0")
+        try tool(in: net.name, "ip", "link", "set", "wan0", "up")
+        try tool(in: router.name, "ip", "route", "add", "default", "via", "203.0.113.1")
+        return FarEnd(top, "port0")
+    }
+
     var outside: FarEnd { FarEnd(net, uplink == .segment ? "port0" : "lan0") }
     var inside: FarEnd? { lan == .empty ? nil : FarEnd(host, "eth0") }
 
-    /// Loads rules with the real tools.
-    func load(_ rules: Rules) throws {
+    /// Loads rules with the real tools, into `router` where nothing else is said.
+    func load(_ rules: Rules, into other: NetworkNamespace? = nil) throws {
+        let router = other ?? router
         for line in rules.iptables {
             try tool(
                 "ip",
@@ -108,10 +124,11 @@ final class Rig {
         try router.write(sysctls: rules.sysctls)
     }
 
+    func addresses(_ prefix: String, _ numbers: ClosedRange<Int>) throws -> [IPAddress] {
+        try numbers.map { try #require(IPAddress("\(prefix).\($0)")) }
+    }
+
     func request(lifetime: Int? = nil) throws -> MeasurementRequest {
-        func addresses(_ prefix: String, _ numbers: ClosedRange<Int>) throws -> [IPAddress] {
-            try numbers.map { try #require(IPAddress("\(prefix).\($0)")) }
-        }
         return MeasurementRequest(
             router: "r", network: router, inside: inside, lanAddress: try #require(IPAddress("192.168.1.1")),
             insideCandidates: try addresses("192.168.1", 240...245), outside: outside,

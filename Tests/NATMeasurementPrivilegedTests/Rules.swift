@@ -70,6 +70,57 @@ struct Rules: CustomTestStringConvertible {
             """, mapping: .endpointIndependent, filtering: .addressAndPortDependent, ports: .block,
         sharing: .exclusive)
 
+    /// Plain routing.
+    static let nothing = Rules(name: "no rules")
+    static let stateful = Rules(
+        name: "a stateful firewall without NAT",
+        iptables: [
+            "-A FORWARD -i wan0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+            "-A FORWARD -i wan0 -j DROP",
+        ])
+    static let dropped = Rules(
+        name: "UDP dropped", iptables: [masquerading, "-A FORWARD -p udp -j DROP"])
+    static let rejected = Rules(
+        name: "UDP rejected",
+        iptables: [masquerading, "-A FORWARD -p udp -j REJECT --reject-with icmp-admin-prohibited"])
+    /// A router that lets only STUN's port through.
+    static let stunOnly = Rules(
+        name: "all UDP dropped but for 53 and 3478",
+        iptables: [masquerading, "-A FORWARD -o wan0 -p udp -m multiport ! --dports 53,3478 -j DROP"])
+    /// Mappings that everyone is let in at, whoever's they are: what is for the second host reaches the first.
+    static let naive = Rules(
+        name: "a map that is written once",
+        nft: """
+            table ip natlab {
+             map m_in { type inet_service : ipv4_addr; flags dynamic,timeout; timeout 300s; size 4096; }
+             chain pre { type nat hook prerouting priority dstnat; policy accept;
+              iifname "wan0" ip daddr 203.0.113.10 dnat ip to udp dport map @m_in
+             }
+             chain post { type nat hook postrouting priority srcnat; policy accept;
+              oifname "wan0" meta l4proto udp update @m_in { udp sport : ip saddr }
+              oifname "wan0" masquerade
+             }
+            }
+            """, mapping: .endpointIndependent, filtering: .endpointIndependent, ports: .preserve,
+        early: .kept,
+        sharing: .overloaded, unsolicited: .delivered)
+    static func forwarding(_ lines: [String]) -> Rules {
+        Rules(name: "static forwards", iptables: [masquerading] + drops + lines)
+    }
+    static func sourcePool(_ options: String) -> Rules {
+        Rules(
+            name: "four addresses\(options)",
+            iptables: [
+                "-t nat -A POSTROUTING -o wan0 -j SNAT --to-source 203.0.113.10-203.0.113.13\(options)"
+            ])
+    }
+    /// Connection tracking forgets after so many seconds.
+    func expiring(after seconds: Int) -> Rules {
+        var rules = self
+        rules.sysctls = ["", "_stream"].map { ("net.netfilter.nf_conntrack_udp_timeout\($0)", "\(seconds)") }
+        return rules
+    }
+
     static func pool(_ first: Int, _ count: Int) -> String {
         (0..<count).map { "\($0) : \(first + $0)" }.joined(separator: ", ")
     }
@@ -177,7 +228,7 @@ struct Rules: CustomTestStringConvertible {
         NATDependence.allCases.map { cone(mapping, $0) }
     }
     static let all =
-        [masquerade, faithful, randomFully, sequential, block] + nine + [
+        [masquerade, faithful, randomFully, sequential, block, naive] + nine + [
             cone(.endpointIndependent, .endpointIndependent, hairpin: true),
             cone(.endpointIndependent, .addressAndPortDependent, hairpin: true),
             cone(.endpointIndependent, .addressAndPortDependent, preserve: false),
