@@ -1,9 +1,21 @@
+import Glibc
 import NATMeasurement
 import NetAddress
+import NetlinkWire
 import SystemCalls
 import TestSupport
 import Testing
 import TopologyModel
+
+/// Kills this process once a measurement has sent something through the router.
+private func killAfterProbe(in router: NetworkNamespace) {
+    _ = try? waitUntil(timeout: .seconds(20)) { () throws(OperationFailure) in
+        let hasLink = try RouteSocket(router).links().contains { $0.name.hasPrefix("probe") }
+        guard hasLink else { return false }
+        return try !ConntrackSocket(router).entries().isEmpty
+    }
+    kill(getpid(), SIGKILL)
+}
 
 extension Privileged {
     /// Every way in which a router can be linked to others.
@@ -60,19 +72,49 @@ extension Privileged {
             }
         }
 
-        /// All on the same addresses: their packets do not meet.
+        /// All on one segment and on the same addresses: their packets do not meet.
         @Test func `many routers are measured at once`() throws {
             try withCleanup { cleanup in
-                let rules = Rules.nine
-                let rigs = try rules.map { rules in
-                    let rig = try Rig(cleanup)
+                let rules = Rules.all.filter { !$0.name.contains("hairpin") }
+                var rigs: [Rig] = []
+                for rules in rules {
+                    let rig = try Rig(cleanup, neighbour: rigs.last)
                     try rig.load(rules)
-                    return rig
+                    rigs.append(rig)
                 }
                 let start = MonotonicTime.now()
                 let results = NATMeter.measure(try rigs.map { try $0.request() })
                 print("\(rigs.count) routers at once: \(MonotonicTime.now() - start)")
                 for (rules, result) in zip(rules, results) { expect(try result.get(), is: rules, 0) }
+                #expect(try rigs.flatMap { try $0.traces() } == [])
+            }
+        }
+
+        /// The port that a LAN without one gets goes with the process.
+        @Test func `a measurement that is killed leaves no link behind`() async throws {
+            try await withCleanup { cleanup in
+                let rig = try Rig(cleanup, lan: .empty)
+                try rig.load(.faithful)
+                let router: String = rig.router.name
+                await #expect(processExitsWith: .signal(SIGKILL)) {
+                    [router = router as String, net = rig.net.name as String] in
+                    _ = inParallel([true, false], limit: 2) { measures in
+                        guard measures else { return killAfterProbe(in: NetworkNamespace(router)) }
+                        let request = MeasurementRequest(
+                            router: "r", network: NetworkNamespace(router), inside: nil,
+                            lanAddress: IPAddress(v4: 0xC0A8_0101),
+                            insideCandidates: (0xC0A8_01F0...0xC0A8_01F1).map { IPAddress(v4: $0) },
+                            outside: FarEnd(NetworkNamespace(net), "port0"),
+                            outsideCandidates: (0xCB00_71F0...0xCB00_71F2).map { IPAddress(v4: $0) },
+                            externalAddresses: [IPAddress(v4: 0xCB00_710A)], firstPort: 20_000, lifetime: 60)
+                        _ = try? NATMeter.measure(request)
+                    }
+                }
+                // The kernel takes a namespace away in its own time.
+                let isGone = try waitUntil(timeout: .seconds(10)) { () throws(OperationFailure) in
+                    try !tool(in: router, "ip", "-o", "link").contains("probe")
+                }
+                #expect(isGone)
             }
         }
 

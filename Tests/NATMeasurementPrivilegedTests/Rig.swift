@@ -31,13 +31,20 @@ final class Rig {
     let net: NetworkNamespace
     private let lan: LAN
     private let uplink: Uplink
+    /// Which of the routers on the segment.
+    private let number: Int
 
-    init(_ cleanup: Cleanup, lan: LAN = .bridge, uplink: Uplink = .segment, addresses: [String] = []) throws {
+    /// With `neighbour` on the same segment as that one's router.
+    init(
+        _ cleanup: Cleanup, lan: LAN = .bridge, uplink: Uplink = .segment, addresses: [String] = [],
+        neighbour: Rig? = nil
+    ) throws {
         self.lan = lan
         self.uplink = uplink
+        number = neighbour.map { $0.number + 1 } ?? 0
         router = try cleanup.namespace("\(id).r")
         host = try cleanup.namespace("\(id).h")
-        net = try cleanup.namespace("\(id).net")
+        net = try neighbour?.net ?? cleanup.namespace("\(id).net")
         for namespace in [router, net] {
             try namespace.write(sysctls: [
                 ("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1"),
@@ -46,7 +53,7 @@ final class Rig {
         }
         try router.write(sysctls: [("net.ipv4.ip_forward", "1")])
         try makeUplink()
-        for address in ["203.0.113.10"] + addresses {
+        for address in [wanAddress] + addresses {
             try tool(in: router.name, "ip", "addr", "add", "\(address)/24", "dev", "wan0")
         }
         try makeLAN()
@@ -64,10 +71,12 @@ final class Rig {
     private func makeUplink() throws {
         switch uplink {
         case .segment:
-            try tool(in: net.name, "ip", "link", "add", "br0", "type", "bridge")
-            try tool(in: net.name, "ip", "link", "set", "br0", "up")
-            try veth("wan0", to: "port0", in: net)
-            try tool(in: net.name, "ip", "link", "set", "port0", "master", "br0", "up")
+            if number == 0 {
+                try tool(in: net.name, "ip", "link", "add", "br0", "type", "bridge")
+                try tool(in: net.name, "ip", "link", "set", "br0", "up")
+            }
+            try veth("wan0", to: "port\(number)", in: net)
+            try tool(in: net.name, "ip", "link", "set", "port\(number)", "master", "br0", "up")
         case .upperRouter:
             try veth("wan0", to: "lan0", in: net)
             try tool(in: net.name, "ip", "addr", "add", "203.0.113.1/24", "dev", "lan0")
@@ -103,7 +112,8 @@ final class Rig {
         return FarEnd(top, "port0")
     }
 
-    var outside: FarEnd { FarEnd(net, uplink == .segment ? "port0" : "lan0") }
+    var wanAddress: String { "203.0.113.\(10 + number)" }
+    var outside: FarEnd { FarEnd(net, uplink == .segment ? "port\(number)" : "lan0") }
     var inside: FarEnd? { lan == .empty ? nil : FarEnd(host, "eth0") }
 
     /// Loads rules with the real tools, into `router` where nothing else is said.
@@ -116,7 +126,7 @@ final class Rig {
         }
         if let nft = rules.nft {
             let output = try ProgramCall("ip", ["netns", "exec", router.name, "nft", "-f", "-"])
-                .run(input: Array(nft.utf8))
+                .run(input: Array(nft.replacing("203.0.113.10", with: wanAddress).utf8))
             guard output.status.isSuccess else {
                 throw OperationFailure("load rules", rules.name, detail: output.error)
             }
@@ -133,7 +143,7 @@ final class Rig {
             router: "r", network: router, inside: inside, lanAddress: try #require(IPAddress("192.168.1.1")),
             insideCandidates: try addresses("192.168.1", 240...245), outside: outside,
             outsideCandidates: try addresses("203.0.113", 240...246),
-            externalAddresses: try addresses("203.0.113", 10...10), firstPort: 20_000, lifetime: lifetime)
+            externalAddresses: [try #require(IPAddress(wanAddress))], firstPort: 20_000, lifetime: lifetime)
     }
 
     /// What the probes could leave behind, as text.

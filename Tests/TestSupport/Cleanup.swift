@@ -40,6 +40,13 @@ package func withCleanup<R>(_ body: (Cleanup) throws -> R) rethrows -> R {
     return try body(cleanup)
 }
 
+/// The same for a body that waits.
+package func withCleanup<R>(_ body: (Cleanup) async throws -> R) async rethrows -> R {
+    let cleanup = Cleanup()
+    defer { cleanup.run() }
+    return try await body(cleanup)
+}
+
 /// Makes /run/netns the shared mount that ip-netns(8) makes, by letting that program do it.
 package func prepareNamespaceFolder() throws(OperationFailure) {
     let name = uniqueName("natlab-prepare")
