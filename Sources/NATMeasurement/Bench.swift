@@ -67,7 +67,7 @@ final class Bench {
 
     // MARK: Packets
 
-    /// Sends to remote endpoints; the external endpoints that they see, nil where nothing arrives.
+    /// Sends to remote endpoints.
     func outward(
         _ flows: [(Endpoint, Endpoint)], _ kind: Shot.Kind = .udp
     ) throws(OperationFailure) -> [Outcome] {
@@ -82,6 +82,8 @@ final class Bench {
         externalEndpoints.insert(sighting.source)
         pairs[outcome.shot.source.address, default: []].insert(sighting.source.address)
     }
+
+    func note(external endpoint: Endpoint) { externalEndpoints.insert(endpoint) }
 
     /// The external endpoint of a new mapping to a remote endpoint; nil when nothing arrives.
     func map(_ endpoint: Endpoint, to remote: Endpoint) throws(OperationFailure) -> Endpoint? {

@@ -24,8 +24,7 @@ extension Bench {
         // That it arrives nowhere is what most routers make of it, so no arrival tells that it has come:
         // three, then.
         let shot = Shot.inward(early, external)
-        let number = try exchange.begin(shot)
-        for _ in 1..<exchange.tries { try exchange.again(shot, number) }
+        let number = try exchange.insist(shot)
         _ = try exchange.wait(exchange.patience) { exchange.outcome(of: number, shot).sighting != nil }
         guard let seen = try map(endpoint, to: early) else {
             result.earlyPacket = .none("the host's own packet did not arrive outside")

@@ -77,13 +77,18 @@ final class Exchange {
     var patience: Duration
     /// How often to send what does not arrive.
     let tries: Int
+    private let isCancelled: () -> Bool
 
-    init(inside: Station, outside: Station, taps: [Station], patience: Duration, tries: Int) {
+    init(
+        inside: Station, outside: Station, taps: [Station], patience: Duration, tries: Int,
+        isCancelled: @escaping () -> Bool
+    ) {
         self.inside = inside
         self.outside = outside
         self.taps = taps
         self.patience = patience
         self.tries = tries
+        self.isCancelled = isCancelled
     }
 
     /// Finds the router's hardware addresses on both sides; how long their answers took, together.
@@ -133,15 +138,14 @@ final class Exchange {
         return numbered.map { outcome(of: $0.number, $0.shot) }
     }
 
-    /// Sends a shot once without waiting; ask `outcome` later.
-    func begin(_ shot: Shot) throws(OperationFailure) -> UInt32 {
+    /// Sends a shot as often as one that does not arrive, at once and without waiting; ask `outcome` later.
+    ///
+    /// For what need not arrive, or at one moment only.
+    func insist(_ shot: Shot) throws(OperationFailure) -> UInt32 {
         lastNumber += 1
-        try send(shot, lastNumber)
+        for _ in 0..<tries { try send(shot, lastNumber) }
         return lastNumber
     }
-
-    /// Sends a shot of `begin` once more.
-    func again(_ shot: Shot, _ number: UInt32) throws(OperationFailure) { try send(shot, number) }
 
     func outcome(of number: UInt32, _ shot: Shot) -> Outcome {
         Outcome(shot: shot, number: number, sighting: sightings[number], error: errors[number])
@@ -164,12 +168,15 @@ final class Exchange {
     }
 
     /// Receives until the condition holds or the time is over; whether it held.
+    ///
+    /// Throws ECANCELED when the measurement has been cancelled.
     func wait(_ time: Duration, until condition: () -> Bool) throws(OperationFailure) -> Bool {
         let deadline = MonotonicTime.now() + time
         while true {
             try receive()
             if condition() { return true }
-            let left = deadline.millisecondsLeft()
+            if isCancelled() { throw OperationFailure("measure", "router", errno: ECANCELED) }
+            let left = min(deadline.millisecondsLeft(), Self.longestSleep)
             guard left > 0 else { return false }
             var entries = stations.map {
                 pollfd(fd: $0.1.pollDescriptor, events: Int16(POLLIN), revents: 0)
@@ -177,6 +184,9 @@ final class Exchange {
             _ = poll(&entries, nfds_t(entries.count), left)
         }
     }
+
+    /// Milliseconds after which it is asked again whether the measurement has been cancelled.
+    private static let longestSleep: Int32 = 100
 
     // MARK: Sending
 

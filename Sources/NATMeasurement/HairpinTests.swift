@@ -22,7 +22,7 @@ extension Bench {
         }
         // The first host's filter lets in only what it has sent to; that this arrives is not asked for.
         let opening = Shot.outward(first, otherExternal)
-        let number = try exchange.begin(opening)
+        let number = try exchange.insist(opening)
         _ = try exchange.wait(exchange.patience / 2) { exchange.outcome(of: number, opening).sighting != nil }
         let outcome = try exchange.deliver([.outward(second, external)])[0]
         guard let sighting = outcome.sighting, sighting.side == .inside, sighting.destination == first else {
@@ -36,6 +36,7 @@ extension Bench {
             }
             return
         }
+        if sighting.source.address != second.address { note(external: sighting.source) }
         result.hairpin = Finding(
             sighting.source.address == second.address ? .internal : .external,
             "\(second) reached \(first) at \(external), as \(sighting.source)")

@@ -118,7 +118,7 @@ extension Bench {
         let shot =
             mapping.refresh == .outbound
             ? Shot.outward(mapping.opening.source, remote) : Shot.inward(remote, mapping.external)
-        try sendOften(shot, try exchange.begin(shot))
+        _ = try exchange.insist(shot)
     }
 
     /// From an address that was never sent to where the router lets that in: connection tracking then knows
@@ -130,14 +130,9 @@ extension Bench {
             result.filtering.value == .endpointIndependent
             ? stranger(Self.secondRemotePort + 100 + UInt16(truncatingIfNeeded: index)) : nil
         let shot = Shot.inward(tester ?? remote, mapping.external)
-        let number = try exchange.begin(shot)
+        // A lost packet could not be sent again later.
+        let number = try exchange.insist(shot)
         let age = Double((MonotonicTime.now() - mapping.start).wholeNanoseconds) / 1e9
-        try sendOften(shot, number)
         return (number, shot, age)
-    }
-
-    /// A lost packet cannot be sent again later.
-    private func sendOften(_ shot: Shot, _ number: UInt32) throws(OperationFailure) {
-        for _ in 1..<exchange.tries { try exchange.again(shot, number) }
     }
 }

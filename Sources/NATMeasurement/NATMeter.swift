@@ -8,11 +8,14 @@ package import SystemCalls
 /// leave at the far ends of the router's links.
 package enum NATMeter {
     /// Measures each router, at most `limit` at a time; the results in the requests' order.
+    ///
+    /// `isCancelled` is asked ten times a second, on several threads.
     package static func measure(
-        _ requests: [MeasurementRequest], limit: Int = 64
+        _ requests: [MeasurementRequest], limit: Int = 64,
+        isCancelled: @escaping @Sendable () -> Bool = { false }
     ) -> [Result<RouterMeasurement, OperationFailure>] {
         inParallel(requests, limit: limit) { request in
-            Result { () throws(OperationFailure) in try measure(request) }
+            Result { () throws(OperationFailure) in try measure(request, isCancelled: isCancelled) }
         }
     }
 
@@ -20,18 +23,22 @@ package enum NATMeter {
     ///
     /// Throws EADDRNOTAVAIL when no candidate address is free on a side, EHOSTUNREACH when the router does
     /// not answer ARP.
-    package static func measure(_ request: MeasurementRequest) throws(OperationFailure) -> RouterMeasurement {
+    package static func measure(
+        _ request: MeasurementRequest, isCancelled: @escaping () -> Bool = { false }
+    ) throws(OperationFailure) -> RouterMeasurement {
         guard let inside = request.inside else {
             let port = try ProbePort(in: request.network, bridge: request.lanInterface)
-            let outcome = Result { () throws(OperationFailure) in try measure(request, inside: port.end) }
+            let outcome = Result { () throws(OperationFailure) in
+                try measure(request, inside: port.end, isCancelled)
+            }
             try port.remove()
             return try outcome.get()
         }
-        return try measure(request, inside: inside)
+        return try measure(request, inside: inside, isCancelled)
     }
 
     private static func measure(
-        _ request: MeasurementRequest, inside: FarEnd
+        _ request: MeasurementRequest, inside: FarEnd, _ isCancelled: @escaping () -> Bool
     ) throws(OperationFailure) -> RouterMeasurement {
         guard (1024...MeasurementRequest.lastFirstPort).contains(request.firstPort) else {
             throw OperationFailure(
@@ -46,7 +53,7 @@ package enum NATMeter {
             inside: try Station(at: inside, addresses: hosts),
             outside: try Station(at: request.outside, addresses: remotes),
             taps: try taps(request.forwards), patience: max(Bench.leastPatience, request.roundTrip * 3),
-            tries: request.tries)
+            tries: request.tries, isCancelled: isCancelled)
         let bench = Bench(request, exchange: exchange, hosts: hosts, remotes: remotes)
         let outcome = Result { () throws(OperationFailure) in
             let answered = try exchange.findRouter(

@@ -19,14 +19,14 @@ extension Bench {
         let endpoints = (near + far).enumerated().map { index, port in
             Endpoint(hosts[index % hosts.count], port: port)
         }
-        var samples: [Classification.PortSample] = []
-        // One after the other: what was lost and sent again later would seem to have come out of order.
-        for endpoint in endpoints {
-            guard let external = try map(endpoint, to: remote) else { continue }
-            samples.append(
-                .init(
-                    host: hosts.firstIndex(of: endpoint.address) ?? 0, internalPort: endpoint.port,
-                    externalPort: external.port))
+        // In the order of arrival: what was lost and sent again got its port later.
+        let arrivals = try outward(endpoints.map { ($0, remote) })
+            .compactMap { outcome in outcome.sighting.map { (outcome.shot.source, $0) } }
+            .sorted { $0.1.time < $1.1.time }
+        let samples = arrivals.map { endpoint, sighting in
+            Classification.PortSample(
+                host: hosts.firstIndex(of: endpoint.address) ?? 0, internalPort: endpoint.port,
+                externalPort: sighting.source.port)
         }
         result.ports = Classification.ports(samples)
         result.preserved = Classification.preserved(samples)
@@ -68,8 +68,8 @@ extension Bench {
             external[2] == external[3] && external[4] == external[5]
             ? Finding(.overloaded, "\(flows[2].0) and \(flows[3].0) were both \(external[2])")
             : Finding(.exclusive, "\(flows[2].0) and \(flows[3].0) were \(external[2]) and \(external[3])")
-        // Connection tracking knows whose the answers of those are that were sent to; a stranger's packet shows the
-        // mapping itself.
+        // Connection tracking knows whose the answers of those are that were sent to; a stranger's packet
+        // shows the mapping itself.
         var answers = zip(flows, external).map { (from: $0.1, to: $1, host: $0.0) }
         if result.filtering.value == .endpointIndependent, let stranger = stranger(Self.secondRemotePort + 4)
         {

@@ -43,7 +43,10 @@ final class FrameSocket {
 
     var pollDescriptor: Int32 { socket.rawValue }
 
-    /// ETH_P_ALL of linux/if_ether.h. A bridge takes its ports' frames before a socket for one protocol sees them.
+    /// ETH_P_ALL of linux/if_ether.h.
+    ///
+    /// A bridge takes its ports' frames before a socket for one protocol sees
+    /// them.
     private static let allProtocols: UInt16 = 3
 
     /// Sends a frame; one for which there is no room at the moment is lost, as on a wire.

@@ -33,7 +33,8 @@ extension Privileged {
             }
         }
 
-        /// An inner router with endpoint-independent filtering below one with address-and-port-dependent filtering.
+        /// An inner router with endpoint-independent filtering below one with address-and-port-dependent
+        /// filtering.
         @Test func `two NATs in a row are measured as one`() throws {
             try withCleanup { cleanup in
                 let rig = try Rig(cleanup, uplink: .upperRouter)
@@ -56,8 +57,8 @@ extension Privileged {
                     #expect(found.hairpin.value == nil)
                     #expect(try rig.traces() == [])
                 }
-                // The inner one alone is what it was, measured at the same time as both; on other ports, since its sets
-                // remember those of before.
+                // The inner one alone is what it was, measured at the same time as both; on other ports,
+                // since its sets remember those of before.
                 let results = NATMeter.measure(
                     [try rig.request(), request].enumerated().map { index, request in
                         var request = request
@@ -115,6 +116,21 @@ extension Privileged {
                     try !tool(in: router, "ip", "-o", "link").contains("probe")
                 }
                 #expect(isGone)
+            }
+        }
+
+        @Test func `a cancelled measurement ends soon and cleans up`() throws {
+            try withCleanup { cleanup in
+                let rig = try Rig(cleanup, lan: .empty)
+                try rig.load(.faithful)
+                let request = try rig.request(lifetime: 600)
+                let start = MonotonicTime.now()
+                let failure = #expect(throws: OperationFailure.self) {
+                    try NATMeter.measure(request) { MonotonicTime.now() - start > .seconds(2) }
+                }
+                #expect(failure?.errno == ECANCELED)
+                #expect(MonotonicTime.now() - start < .seconds(5))
+                #expect(try rig.traces() == [])
             }
         }
 

@@ -104,8 +104,65 @@ extension Privileged {
         }
     }
 
+    /// Links that lose and delay.
+    struct LinkTests {
+        static let lossy: [Rules] = [
+            .faithful, .masquerade, .sequential, .block,
+            .cone(.endpointIndependent, .endpointIndependent, hairpin: true),
+            .cone(.addressDependent, .addressDependent),
+            .cone(.addressAndPortDependent, .endpointIndependent),
+        ]
+
+        @Test(arguments: lossy) func `links that lose 10 % change nothing`(rules: Rules) throws {
+            try withCleanup { cleanup in
+                let rig = try Rig(cleanup)
+                for _ in 0..<rounds {
+                    try tool(in: rig.router.name, "nft", "flush", "ruleset")
+                    try rig.load(rules)
+                    try rig.load(
+                        Rules(
+                            name: "loss",
+                            nft: """
+                                table netdev loss {
+                                 chain wan { type filter hook ingress device wan0 priority 0; \
+                                numgen random mod 10 == 0 drop; }
+                                 chain lan { type filter hook ingress device host0 priority 0; \
+                                numgen random mod 10 == 0 drop; }
+                                }
+                                """))
+                    var request = try rig.request()
+                    request.tries = 8
+                    let start = MonotonicTime.now()
+                    expect(try NATMeter.measure(request), is: rules, 0)
+                    print("\(rules.name), lossy: \(MonotonicTime.now() - start)")
+                }
+            }
+        }
+
+        @Test(
+            .enabled(if: KernelAbilities.hasNetem, .init(rawValue: KernelAbilities.noNetem)), arguments: lossy
+        )
+        func `links that delay change nothing`(rules: Rules) throws {
+            try withCleanup { cleanup in
+                let rig = try Rig(cleanup)
+                try rig.load(rules)
+                for interface in ["wan0", "host0"] {
+                    try tool(
+                        in: rig.router.name, "tc", "qdisc", "add", "dev", interface, "root", "netem", "delay",
+                        "150ms")
+                }
+                let start = MonotonicTime.now()
+                let found = try NATMeter.measure(try rig.request())
+                print("\(rules.name), 300 ms there and back: \(MonotonicTime.now() - start)")
+                expect(found, is: rules, 0)
+                #expect(found.roundTrip ?? 0 >= 300)
+            }
+        }
+    }
+
     struct LifetimeTests {
-        /// Rules whose mappings live for three seconds, and whether packets from outside make them live longer.
+        /// Rules whose mappings live for three seconds, and whether packets from outside make them live
+        /// longer.
         static let short: [(Rules, Bool)] = [
             (Rules.faithful.expiring(after: 3), true),
             (Rules.randomFully.expiring(after: 3), true),

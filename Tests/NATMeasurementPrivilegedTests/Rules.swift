@@ -87,7 +87,8 @@ struct Rules: CustomTestStringConvertible {
     static let stunOnly = Rules(
         name: "all UDP dropped but for 53 and 3478",
         iptables: [masquerading, "-A FORWARD -o wan0 -p udp -m multiport ! --dports 53,3478 -j DROP"])
-    /// Mappings that everyone is let in at, whoever's they are: what is for the second host reaches the first.
+    /// Mappings that everyone is let in at, whoever's they are: what is for the second host reaches the
+    /// first.
     static let naive = Rules(
         name: "a map that is written once",
         nft: """
