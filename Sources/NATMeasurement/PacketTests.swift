@@ -54,8 +54,8 @@ extension Bench {
     func testForwards() throws(OperationFailure) {
         guard !request.forwards.isEmpty else { return }
         guard
-            let stranger = stranger(Self.secondRemotePort + 3)
-                ?? remotes.first.map({ Endpoint($0, port: 3482) })
+            let stranger = stranger(Self.secondRemotePort + 5)
+                ?? remotes.first.map({ Endpoint($0, port: 3484) })
         else { return }
         let pairs = request.forwards.map { forward in
             let port = forward.externalPort ?? forward.internalPort ?? freshPort()

@@ -76,16 +76,16 @@ extension Bench {
             answers += zip(flows, external).map { (stranger, $1, $0.0) }
         }
         let outcomes = try inward(answers.map { ($0.from, $0.to) })
-        let wrong = zip(answers, outcomes).first { $1.sighting?.destination != $0.host }
-        result.sharedDelivery =
-            if let (answer, outcome) = wrong {
-                Finding(
-                    false,
-                    "what was for \(answer.host) "
-                        + (outcome.sighting.map { "reached \($0.destination)" } ?? "did not arrive"))
-            } else {
-                Finding(true, "each got what was for it")
-            }
+        let wrong = zip(answers, outcomes).filter { $1.sighting?.destination != $0.host }
+        // Random ports meet one that another mapping has now and then: one pair of hosts does not tell.
+        let ports = Set(wrong.map(\.0.host.port))
+        let text = wrong.first.map { answer, outcome in
+            "what was for \(answer.host) "
+                + (outcome.sighting.map { "reached \($0.destination)" } ?? "did not arrive")
+        }
+        result.sharedDelivery = Finding(
+            ports.count < 2,
+            (text ?? "each got what was for it") + (ports.count == 1 ? ", all else arrived" : ""))
     }
 
     /// From all that was seen in the other tests.

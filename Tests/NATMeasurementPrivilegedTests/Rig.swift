@@ -49,7 +49,8 @@ final class Rig {
             try namespace.write(sysctls: [
                 ("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1"),
                 ("-net.bridge.bridge-nf-call-iptables", "0"),
-                // One measurement stays within the limit, many in a row do not: refused would look like silent.
+                // One measurement stays within the limit, many in a row do not: refused would look like
+                // silent.
                 ("net.ipv4.icmp_ratelimit", "0"),
             ])
         }

@@ -165,7 +165,7 @@ struct Rules: CustomTestStringConvertible {
         let allocation =
             mapping != .endpointIndependent
             ? "meta l4proto udp snat to 203.0.113.10 fully-random"
-            : preserve ? "udp sport @m_in \(fromPool)" : "meta l4proto udp \(fromPool)"
+            : preserve ? "udp sport @held \(fromPool)" : "meta l4proto udp \(fromPool)"
         let seen: (type: String, check: String)? =
             switch filtering {
             case .endpointIndependent: nil
@@ -187,7 +187,7 @@ struct Rules: CustomTestStringConvertible {
                 + (filtering == .addressAndPortDependent ? " . ct \(direction) proto-dst" : "")
             return [
                 "\(rule) @m_out { \(inner)\(mappingKey) : ip saddr . udp sport }",
-                "\(rule) @m_in { udp sport : \(inner) }",
+                "\(rule) @m_in { udp sport : \(inner) }", "\(rule) @held { udp sport }",
             ] + (seen == nil ? [] : ["\(rule) @seen { udp sport . \(remote) }"])
         }
         let turned = #"iifname "lan0" oifname "lan0""#
@@ -196,6 +196,8 @@ struct Rules: CustomTestStringConvertible {
                 "table ip natlab {",
                 " map m_out { type ipv4_addr . inet_service\(type) : ipv4_addr . inet_service; \(set); }",
                 " map m_in { type inet_service : ipv4_addr . inet_service; \(set); }",
+                // m_in once more: kernels such as Debian's 6.1 do not take a map for a set.
+                " set held { type inet_service; \(set); }",
             ] + (seen.map { [" set seen { type \($0.type); \(set); }"] } ?? []) + [
                 " chain pre { type nat hook prerouting priority dstnat; policy accept;",
                 (hairpin ? "  " : #"  iifname "wan0" "#)
