@@ -16,6 +16,11 @@ final class Bench {
     private var portsUsed: UInt16 = 0
     private(set) var internalEndpoints: Set<Endpoint> = []
     private(set) var externalEndpoints: Set<Endpoint> = []
+    private var forwardEndpoints: Set<Endpoint> = []
+    /// What tells the connections that the measurement has left behind.
+    var ownEndpoints: Set<Endpoint> {
+        internalEndpoints.union(externalEndpoints).union(forwardEndpoints)
+    }
     /// The external addresses that each host was seen with.
     private(set) var pairs: [IPAddress: Set<IPAddress>] = [:]
     /// Arrivals inside whose source was not the remote endpoint.
@@ -71,18 +76,22 @@ final class Bench {
     func outward(
         _ flows: [(Endpoint, Endpoint)], _ kind: Shot.Kind = .udp
     ) throws(OperationFailure) -> [Outcome] {
+        // Before they are sent: what fails half-way is cleaned up too.
+        for flow in flows { note(internal: flow.0) }
         let outcomes = try exchange.deliver(flows.map { .outward($0.0, $0.1, kind) })
         for outcome in outcomes { note(outcome) }
         return outcomes
     }
 
     func note(_ outcome: Outcome) {
-        internalEndpoints.insert(outcome.shot.source)
         guard let sighting = outcome.sighting, sighting.side == .outside else { return }
         externalEndpoints.insert(sighting.source)
         pairs[outcome.shot.source.address, default: []].insert(sighting.source.address)
     }
 
+    /// The forwards' own endpoints are the lab's: only the connections from here are the measurement's.
+    func noteForwards(from remote: Endpoint) { forwardEndpoints.insert(remote) }
+    func note(internal endpoint: Endpoint) { internalEndpoints.insert(endpoint) }
     func note(external endpoint: Endpoint) { externalEndpoints.insert(endpoint) }
 
     /// The external endpoint of a new mapping to a remote endpoint; nil when nothing arrives.

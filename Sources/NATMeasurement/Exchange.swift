@@ -38,6 +38,8 @@ struct Sighting: Hashable {
     var source: Endpoint
     var destination: Endpoint
     var time: MonotonicTime
+    /// Since the very packet that arrived was sent, which may be a later try; nil for TCP.
+    var delay: Duration?
 }
 
 /// An ICMP error about a shot.
@@ -71,6 +73,8 @@ final class Exchange {
     private let run = UInt64.random(in: .min ... .max)
     private var lastNumber: UInt32 = 0
     private var identification = UInt16.random(in: .min ... .max)
+    /// When each try of a shot was sent.
+    private var sent: [UInt32: [MonotonicTime]] = [:]
     private var sightings: [UInt32: Sighting] = [:]
     private var errors: [UInt32: ErrorSighting] = [:]
     /// How long to wait for what has been sent.
@@ -91,22 +95,21 @@ final class Exchange {
         self.isCancelled = isCancelled
     }
 
-    /// Finds the router's hardware addresses on both sides; how long their answers took, together.
-    func findRouter(
-        inside gateway: (IPAddress, as: IPAddress), outside external: (IPAddress, as: IPAddress)
-    ) throws(OperationFailure) -> Duration {
+    /// Finds the router's hardware addresses on both sides, and lets it find those of all hosts; how long the
+    /// answers took, together.
+    func findRouter(inside gateway: IPAddress, outside external: IPAddress) throws(OperationFailure)
+        -> Duration
+    {
         let start = MonotonicTime.now()
         var took: [Side: Duration] = [:]
-        let questions: [(Side, Station, IPAddress, as: IPAddress)] = [
-            (.inside, inside, gateway.0, gateway.as), (.outside, outside, external.0, external.as),
-        ]
+        let questions = [(Side.inside, inside, gateway), (Side.outside, outside, external)]
         var wait = patience
         for _ in 0..<7 {
-            for (side, station, address, own) in questions where hops[side] == nil {
-                try station.ask(for: address, as: own)
+            for (side, station, address) in questions where hops[side] == nil {
+                try station.ask(for: address)
             }
             _ = try self.wait(wait) {
-                for (side, station, address, _) in questions where hops[side] == nil {
+                for (side, station, address) in questions where hops[side] == nil {
                     guard let found = station.neighbour(address) else { continue }
                     hops[side] = found
                     took[side] = MonotonicTime.now() - start
@@ -154,7 +157,7 @@ final class Exchange {
     /// Sends an ICMP "port unreachable" about a shot as it has arrived.
     func refuse(_ number: UInt32, _ sighting: Sighting) throws(OperationFailure) {
         errors[number] = nil
-        let payload = self.payload(number)
+        let payload = self.payload(number, attempt: 0)
         let udp = UDPDatagram(
             from: sighting.source.port, to: sighting.destination.port, payload: payload)
         let (source, destination) = (sighting.source.address, sighting.destination.address)
@@ -200,7 +203,8 @@ final class Exchange {
                 packet(from: source, to: destination, proto: IPv4Packet.tcp, payload: bytes), at: shot.side)
             return
         }
-        var payload = payload(number)
+        var payload = payload(number, attempt: sent[number, default: []].count)
+        sent[number, default: []].append(.now())
         if shot.kind != .udp { payload += [UInt8](repeating: 0, count: Self.longPayload - payload.count) }
         let udp = UDPDatagram(from: shot.source.port, to: shot.destination.port, payload: payload)
         let whole = packet(
@@ -248,14 +252,26 @@ final class Exchange {
         switch packet.proto {
         case IPv4Packet.udp:
             guard let udp = UDPDatagram(packet.payload), let number = number(in: udp.payload) else { return }
-            note(number, packet, udp.sourcePort, udp.destinationPort, side)
+            let now = MonotonicTime.now()
+            note(
+                number,
+                Sighting(
+                    side: side, source: Endpoint(packet.source, port: udp.sourcePort),
+                    destination: Endpoint(packet.destination, port: udp.destinationPort), time: now,
+                    delay: age(number, udp.payload, at: now)))
         case IPv4Packet.tcp:
             guard let segment = TCPSyn(packet.payload) else { return }
             let number = segment.sequence &- firstSequence
             guard number >= 1, number <= lastNumber else { return }
-            note(number, packet, segment.sourcePort, segment.destinationPort, side)
+            note(
+                number,
+                Sighting(
+                    side: side, source: Endpoint(packet.source, port: segment.sourcePort),
+                    destination: Endpoint(packet.destination, port: segment.destinationPort), time: .now()))
         case IPv4Packet.icmp:
-            guard let error = ICMPError(packet.payload), let quoted = IPv4Packet(error.quoted, quoted: true),
+            // "Host unreachable": an ARP packet was lost, and the next try may come through.
+            guard let error = ICMPError(packet.payload), !error.isHostUnreachable,
+                let quoted = IPv4Packet(error.quoted, quoted: true),
                 let udp = UDPDatagram(quoted.payload, quoted: true), let number = number(in: udp.payload)
             else { return }
             errors[number] = ErrorSighting(
@@ -266,32 +282,37 @@ final class Exchange {
         }
     }
 
-    private func note(_ number: UInt32, _ packet: IPv4Packet, _ from: UInt16, _ to: UInt16, _ side: Side) {
+    private func note(_ number: UInt32, _ sighting: Sighting) {
         // The first counts: a later one is the same sent again.
-        guard sightings[number] == nil else { return }
-        sightings[number] = Sighting(
-            side: side, source: Endpoint(packet.source, port: from),
-            destination: Endpoint(packet.destination, port: to), time: .now())
+        if sightings[number] == nil { sightings[number] = sighting }
     }
 
     // MARK: Numbers
 
-    /// "natlab", the measurement, the number: a length that neither WireGuard nor the rendezvous has.
-    private func payload(_ number: UInt32) -> [UInt8] {
+    /// "natlab", the measurement, the number, which try: a length that neither WireGuard nor the rendezvous
+    /// has.
+    private func payload(_ number: UInt32, attempt: Int) -> [UInt8] {
         var payload = Self.mark
         payload.append32(UInt32(truncatingIfNeeded: run >> 32))
         payload.append32(UInt32(truncatingIfNeeded: run))
         payload.append32(number)
+        payload.append(UInt8(clamping: attempt))
         return payload
     }
 
     private static let mark = Array("natlab".utf8)
 
     private func number(in payload: [UInt8]) -> UInt32? {
-        guard payload.count >= 18, payload.starts(with: Self.mark),
+        guard payload.count >= 19, payload.starts(with: Self.mark),
             UInt64(payload.number32(at: 6)) << 32 | UInt64(payload.number32(at: 10)) == run
         else { return nil }
         return payload.number32(at: 14)
+    }
+
+    /// How long ago the try was sent that this is the payload of.
+    private func age(_ number: UInt32, _ payload: [UInt8], at time: MonotonicTime) -> Duration? {
+        guard let times = sent[number], Int(payload[18]) < times.count else { return nil }
+        return time - times[Int(payload[18])]
     }
 
     /// TCP has no payload yet: the number is in the sequence number.

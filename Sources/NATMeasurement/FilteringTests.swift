@@ -24,6 +24,7 @@ extension Bench {
         ]
         // To a port that no mapping has.
         let inner = fresh()
+        note(internal: inner)
         if request.scope == .router { flows.append((stranger, inner)) }
         let outcomes = try inward(flows)
         // At whichever host: where ports are random, another mapping may have the same now and then.

@@ -31,14 +31,16 @@ extension Bench {
                 result.hairpin = Finding(Hairpin.none, "\(second) did not reach \(first) at \(external)")
             } else {
                 result.hairpin = .none(
-                    "mapping and filtering let no host in at an endpoint that it could know"
-                )
+                    "mapping and filtering let no host in at an endpoint that it could know")
             }
             return
         }
-        if sighting.source.address != second.address { note(external: sighting.source) }
+        if sighting.source != second { note(external: sighting.source) }
+        let isExternal =
+            request.externalAddresses.contains(sighting.source.address)
+            || sighting.source.address == otherExternal.address
         result.hairpin = Finding(
-            sighting.source.address == second.address ? .internal : .external,
+            isExternal ? .external : sighting.source == second ? .internal : .other,
             "\(second) reached \(first) at \(external), as \(sighting.source)")
     }
 }

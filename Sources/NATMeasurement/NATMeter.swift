@@ -57,13 +57,15 @@ package enum NATMeter {
         let bench = Bench(request, exchange: exchange, hosts: hosts, remotes: remotes)
         let outcome = Result { () throws(OperationFailure) in
             let answered = try exchange.findRouter(
-                inside: (request.lanAddress, as: hosts[0]), outside: (external, as: remotes[0]))
-            // The first packet also waits until the router has found the remote host.
+                inside: request.lanAddress, outside: external)
             exchange.patience = max(exchange.patience, answered * 3)
             try bench.run()
         }
         let removed = Result { () throws(OperationFailure) in
-            try Cleaning.run(hosts + remotes, in: [request.network] + request.above)
+            let cleaning = Cleaning(
+                addresses: hosts + remotes,
+                endpoints: bench.ownEndpoints)
+            return try cleaning.run(in: [request.network] + request.above)
         }
         try outcome.get()
         bench.result.removedConnections = try removed.get()

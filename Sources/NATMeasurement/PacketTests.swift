@@ -64,6 +64,7 @@ extension Bench {
                 inner: Endpoint(forward.internal, port: forward.internalPort ?? port)
             )
         }
+        noteForwards(from: stranger)
         let outcomes = try exchange.deliver(pairs.map { .inward(stranger, $0.external) })
         result.forwards = zip(pairs, outcomes).map { pair, outcome in
             let works = outcome.sighting?.destination == pair.inner

@@ -171,6 +171,7 @@ struct ICMPError: Hashable {
 
     static let unreachable: UInt8 = 3
     static let portUnreachable: UInt8 = 3
+    var isHostUnreachable: Bool { type == Self.unreachable && code == 1 }
 
     init(type: UInt8 = Self.unreachable, code: UInt8, about quoted: [UInt8]) {
         self.type = type

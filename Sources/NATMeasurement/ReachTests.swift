@@ -6,7 +6,6 @@ extension Bench {
     /// Whether UDP comes through at all, translated or not, and how long it takes; false when the other tests
     /// cannot run.
     func testReach() throws(OperationFailure) -> Bool {
-        let start = MonotonicTime.now()
         let outcome = try outward([(fresh(), remote)])[0]
         guard let sighting = outcome.sighting else {
             result = RouterMeasurement(router: request.router, unmeasured: "UDP does not come through")
@@ -30,8 +29,10 @@ extension Bench {
             isTranslated
                 ? "\(outcome.shot.source) was \(sighting.source) outside"
                 : "\(outcome.shot.source) was the same outside")
-        _ = try inward([(remote, sighting.source)])
-        let took = MonotonicTime.now() - start
+        let answer = try inward([(remote, sighting.source)])[0].sighting
+        // Without an answer, as long again: what hinders it need not delay it.
+        let outward = sighting.delay ?? .zero
+        let took = outward + (answer?.delay ?? outward)
         result.roundTrip = Double(took.wholeNanoseconds) / 1e6
         exchange.patience = max(Self.leastPatience, took * 3, request.roundTrip * 3)
         return true

@@ -41,6 +41,8 @@ package enum Hairpin: String, Codable, Hashable, Sendable {
     case external
     /// They see each other's internal endpoint.
     case `internal`
+    /// They see neither: one of the router's.
+    case other
 }
 
 /// Whether two hosts that use the same port may get the same external endpoint towards different

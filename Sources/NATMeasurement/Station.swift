@@ -88,6 +88,8 @@ final class Station {
     private let interface: Int32
     private let hardware: [IPAddress: MACAddress]
     private var neighbours: [IPAddress: MACAddress] = [:]
+    /// Own addresses that no neighbour has answered yet.
+    private var unanswered: Set<IPAddress>
     private var reassembly = Reassembly()
 
     /// With `answers` false it only watches what is on its way to the addresses, which are others'.
@@ -96,21 +98,27 @@ final class Station {
         var hardware: [IPAddress: MACAddress] = [:]
         if answers { for address in addresses { hardware[address] = .random() } }
         self.hardware = hardware
+        unanswered = Set(hardware.keys)
         socket = try FrameSocket(in: place.namespace, interface: interface, addresses: addresses)
     }
 
     var pollDescriptor: Int32 { socket.pollDescriptor }
 
-    /// The hardware address of a neighbour that has answered.
-    func neighbour(_ address: IPAddress) -> MACAddress? { neighbours[address] }
+    /// The hardware address of a neighbour once it has answered all of the own addresses.
+    func neighbour(_ address: IPAddress) -> MACAddress? { unanswered.isEmpty ? neighbours[address] : nil }
 
-    /// Asks for a neighbour's hardware address, for one of the own addresses.
-    func ask(for neighbour: IPAddress, as address: IPAddress) throws(OperationFailure) {
-        guard let own = hardware[address] else { return }
-        let request = ARPPacket.request(for: neighbour, from: address, own)
-        try socket.send(
-            EthernetFrame(to: .broadcast, from: own, type: EthernetFrame.arp, payload: request.bytes),
-            out: interface)
+    /// Asks for a neighbour's hardware address for each of the own addresses that it has not answered yet.
+    ///
+    /// From the question the neighbour learns that address, too: it need not ask itself, which it would do
+    /// once a second.
+    func ask(for neighbour: IPAddress) throws(OperationFailure) {
+        for address in unanswered {
+            guard let own = hardware[address] else { continue }
+            let request = ARPPacket.request(for: neighbour, from: address, own)
+            try socket.send(
+                EthernetFrame(to: .broadcast, from: own, type: EthernetFrame.arp, payload: request.bytes),
+                out: interface)
+        }
     }
 
     /// Sends a packet by way of a neighbour.
@@ -139,6 +147,7 @@ final class Station {
 
     private func take(_ message: ARPPacket) throws(OperationFailure) {
         if !message.sender.isUnspecified { neighbours[message.sender] = message.senderHardware }
+        if message.operation == .reply { unanswered.remove(message.target) }
         guard message.operation == .request, let own = hardware[message.target] else { return }
         try socket.send(
             EthernetFrame(

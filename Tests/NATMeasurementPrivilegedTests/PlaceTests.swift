@@ -63,7 +63,6 @@ extension Privileged {
                     [try rig.request(), request].enumerated().map { index, request in
                         var request = request
                         request.firstPort += UInt16(index + 1) * MeasurementRequest.portSpan
-                        if index == 1 { request.insideCandidates.removeFirst(2) }
                         return request
                     })
                 let (inner, both) = (try results[0].get(), try results[1].get())

@@ -64,6 +64,21 @@ extension Privileged {
             #expect(found.tcpMapping.value == .endpointIndependent)
         }
 
+        @Test func `hairpins that show an internal endpoint or the router`() throws {
+            var rules = Rules.cone(.endpointIndependent, .endpointIndependent, hairpin: true)
+            let text = try #require(rules.nft)
+            let turned = #"iifname "lan0" oifname "lan0" ct status dnat jump alloc"#
+            #expect(text.contains(turned))
+            rules.nft = text.replacing(
+                turned, with: #"iifname "lan0" oifname "lan0" ct status dnat masquerade"#)
+            let router = try measure(rules).hairpin
+            #expect(router.value == .other, "\(router.evidence)")
+            #expect(router.evidence.contains("as 192.168.1.1:"))
+            rules.nft = text.replacing(turned, with: "")
+            let inner = try measure(rules).hairpin
+            #expect(inner.value == .internal, "\(inner.evidence)")
+        }
+
         @Test func `what is for the second host reaches the first`() throws {
             #expect(try measure(.naive).sharedDelivery.value == false)
         }
