@@ -31,8 +31,10 @@ package enum NATMeter {
             let outcome = Result { () throws(OperationFailure) in
                 try measure(request, inside: port.end, isCancelled)
             }
-            try port.remove()
-            return try outcome.get()
+            let removal = Result { () throws(OperationFailure) in try port.remove() }
+            let measurement = try outcome.get()
+            try removal.get()
+            return measurement
         }
         return try measure(request, inside: inside, isCancelled)
     }
@@ -62,9 +64,7 @@ package enum NATMeter {
             try bench.run()
         }
         let removed = Result { () throws(OperationFailure) in
-            let cleaning = Cleaning(
-                addresses: hosts + remotes,
-                endpoints: bench.ownEndpoints)
+            let cleaning = Cleaning(addresses: hosts + remotes, endpoints: bench.ownEndpoints)
             return try cleaning.run(in: [request.network] + request.above)
         }
         try outcome.get()
