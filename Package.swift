@@ -32,13 +32,17 @@ let package = Package(
             name: "CNLGenl", pkgConfig: "libnl-genl-3.0", providers: [.apt(["libnl-genl-3-dev"])]),
         .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
         .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CNFTables", pkgConfig: "libnftables", providers: [.apt(["libnftables-dev"])]),
         .target(
             name: "CTOML",
             cxxSettings: [
                 .define("TOML_EXCEPTIONS", to: "0"), .define("NDEBUG"),
                 .unsafeFlags(["-fno-exceptions", "-Wall", "-Wextra", "-Werror"]),
             ]),
-        .target(name: "CNatlab", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
+        .target(
+            name: "CNatlab", dependencies: ["CNFTables"],
+            cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
 
         // Pure layers: no system library, no root.
         layer("NetAddress"),

@@ -7,6 +7,7 @@ step() { printf '\n==> %s\n' "$*" >&2; }
 # What natlab links against, and what it needs to run.
 build_packages=(
     g++ pkg-config libmnl-dev libnl-3-dev libnl-genl-3-dev libsodium-dev libssl-dev libtomlplusplus-dev
+    libnftables-dev
 )
 run_packages=(iptables wireguard-go)
 # What README runs inside the lab.

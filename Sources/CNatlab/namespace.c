@@ -19,11 +19,11 @@
 #include "CNatlab.h"
 #include "thread.h"
 
-int in_thread(void *(*body)(void *), void *argument) {
+static int in_thread_with(size_t stack, void *(*body)(void *), void *argument) {
     pthread_attr_t attributes;
     int error = pthread_attr_init(&attributes);
     if (error != 0) return -error;
-    pthread_attr_setstacksize(&attributes, 128 * 1024);
+    pthread_attr_setstacksize(&attributes, stack);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -35,6 +35,10 @@ int in_thread(void *(*body)(void *), void *argument) {
     pthread_join(thread, NULL);
     return 0;
 }
+
+int in_thread(void *(*body)(void *), void *argument) { return in_thread_with(128 << 10, body, argument); }
+
+int in_large_thread(void *(*body)(void *), void *argument) { return in_thread_with(8 << 20, body, argument); }
 
 static int write_setting(const char *path, const char *value) {
     int file = open(path, O_WRONLY | O_CLOEXEC);

@@ -6,4 +6,7 @@
 // -errno. Whatever namespaces the body enters go with the thread.
 __attribute__((visibility("hidden"))) int in_thread(void *(*body)(void *), void *argument);
 
+// The same with the stack of an ordinary program (8 MiB), for foreign code.
+__attribute__((visibility("hidden"))) int in_large_thread(void *(*body)(void *), void *argument);
+
 #endif

@@ -41,8 +41,10 @@ package struct PlannedNode: Codable, Hashable, Sendable {
     package var namespace: String
     /// Where a router's wan0 or a host's eth0 is attached: a segment or a router; nil for a segment.
     package var uplink: String?
-    /// A router's NAT, in the words of the topology: "masquerade", "none"; nil for others.
+    /// A router's NAT: its preset, or the short name of its behaviour ("eim-adf"); nil for other nodes.
     package var nat: String?
+    /// How that is built; nil where nothing is translated.
+    package var translation: PlannedNAT?
     /// Underlay interfaces with their addresses, outermost first ("wan0", "lan0"; "eth0"; a segment's "br0").
     package var interfaces: [PlannedInterface]
     /// What the link to the uplink does to packets; nil for nothing.
@@ -50,13 +52,14 @@ package struct PlannedNode: Codable, Hashable, Sendable {
 
     package init(
         name: String, kind: Kind, namespace: String, uplink: String?, nat: String?,
-        interfaces: [PlannedInterface], link: LinkShape? = nil
+        translation: PlannedNAT? = nil, interfaces: [PlannedInterface], link: LinkShape? = nil
     ) {
         self.name = name
         self.kind = kind
         self.namespace = namespace
         self.uplink = uplink
         self.nat = nat
+        self.translation = translation
         self.interfaces = interfaces
         self.link = link
     }
@@ -254,6 +257,8 @@ package enum Effect: Hashable, Sendable {
     case addRule(namespace: String, rule: RoutingRule)
     /// One `iptables-restore` with this text in the namespace.
     case loadFirewall(namespace: String, text: String)
+    /// One transaction of nft(8) with this text in the namespace.
+    case loadNftables(namespace: String, text: String)
     /// The interface, with its backend's process where it needs one; see `LabPlan.tunnels` for the settings.
     case makeWireGuard(namespace: String, host: String, interface: String)
     /// Private key, port and peers of the tunnel.

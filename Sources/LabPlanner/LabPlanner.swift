@@ -17,8 +17,10 @@ package func compile(_ topology: Topology) -> LabPlan {
     if rendezvous != nil {
         steps.append(PlanStep(.startAgent, inverse: .stopAgent, line: topology.rendezvous?.position.line))
     }
+    let nodes = network.nodes()
+    let planned = tunnels.tunnels.map(\.planned)
+    let theory = TraversalTheory(nodes: nodes, tunnels: planned, rendezvous: rendezvous)
     return LabPlan(
-        lab: topology.name, nodes: network.nodes(), tunnels: tunnels.tunnels.map(\.planned),
-        rendezvous: rendezvous,
-        pairs: tunnels.pairs(), steps: steps)
+        lab: topology.name, nodes: nodes, tunnels: planned, rendezvous: rendezvous,
+        pairs: tunnels.pairs(theory), steps: steps)
 }

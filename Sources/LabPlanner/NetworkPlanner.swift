@@ -28,8 +28,8 @@ struct NetworkPlanner {
         underlay.nodes.map { node in
             PlannedNode(
                 name: node.name, kind: node.kind, namespace: node.namespace,
-                uplink: node.parent.map { underlay.nodes[$0].name }, nat: node.nat?.rawValue,
-                interfaces: interfaces(of: node), link: node.link)
+                uplink: node.parent.map { underlay.nodes[$0].name }, nat: node.nat?.name,
+                translation: node.translation, interfaces: interfaces(of: node), link: node.link)
         }
     }
 
@@ -48,7 +48,7 @@ struct NetworkPlanner {
     /// Node by node within each phase: what goes to one namespace stays together and can be sent at once.
     func steps() -> [PlanStep] {
         underlay.nodes.flatMap(namespaceSteps) + linkSteps() + underlay.nodes.flatMap(addressSteps)
-            + underlay.nodes.compactMap(firewallStep)
+            + underlay.nodes.flatMap(natSteps)
     }
 
     private func step(_ effect: Effect, in node: Underlay.Node) -> PlanStep {
@@ -139,7 +139,13 @@ struct NetworkPlanner {
     // MARK: Addresses and routes
 
     private func addressSteps(_ node: Underlay.Node) -> [PlanStep] {
-        var steps = interfaces(of: node).map {
+        // Further WAN addresses come after the first, which is what MASQUERADE takes.
+        let further = node.furtherAddresses.compactMap { address in
+            underlay.interfaceAddress(node).flatMap { IPPrefix(address, length: $0.length) }.map {
+                PlannedInterface(name: outerName(node), address: $0)
+            }
+        }
+        var steps = (interfaces(of: node) + further).map {
             step(.addAddress(namespace: node.namespace, interface: $0.name, address: $0.address), in: node)
         }
         let shapes = shapeSteps(node)
@@ -187,23 +193,34 @@ struct NetworkPlanner {
 
     // MARK: NAT
 
-    /// Source: the measurements behind them say that MASQUERADE alone is no home router.
-    ///
-    /// Without the INPUT rule an unsolicited packet leaves a conntrack entry that takes the port away from the hole
-    /// about to be punched; without the FORWARD rule outsiders reach the LAN's own addresses. Without `:CHAIN` lines
-    /// iptables-restore does not flush, which would cost 30 ms.
-    private func firewallStep(_ node: Underlay.Node) -> PlanStep? {
-        guard node.nat == .masquerade else { return nil }
-        let text = """
-            *nat
-            -A POSTROUTING -o wan0 -j MASQUERADE
-            COMMIT
-            *filter
-            -A INPUT -i wan0 -m conntrack --ctstate NEW,INVALID -j DROP
-            -A FORWARD -i wan0 -m conntrack --ctstate NEW,INVALID -m conntrack ! --ctstate DNAT -j DROP
-            COMMIT
-
-            """
-        return step(.loadFirewall(namespace: node.namespace, text: text), in: node)
+    private func natSteps(_ node: Underlay.Node) -> [PlanStep] {
+        guard let nat = node.translation else { return [] }
+        let behaviour = nat.behaviour
+        let timeout: Int?
+        let load: Effect
+        switch nat.engine {
+        case .routing: return []
+        case .masquerade:
+            let text = MasqueradeRules(nat: nat).text
+            load = .loadFirewall(namespace: node.namespace, text: text)
+            timeout = behaviour.udpTimeout
+        case .nftables:
+            let rules = NftablesRules(nat)
+            load = .loadNftables(namespace: node.namespace, text: rules.text)
+            timeout = behaviour.udpTimeout ?? NftablesRules.defaultTimeout
+        }
+        // After the rules: they make the kernel load conntrack, without which there are no such settings.
+        return [step(load, in: node)]
+            + (timeout.map {
+                [
+                    step(
+                        .setSysctls(
+                            namespace: node.namespace,
+                            settings: [
+                                Sysctl("net.netfilter.nf_conntrack_udp_timeout", "\($0)"),
+                                Sysctl("net.netfilter.nf_conntrack_udp_timeout_stream", "\($0)"),
+                            ]), in: node)
+                ]
+            } ?? [])
     }
 }

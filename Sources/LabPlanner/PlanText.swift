@@ -84,6 +84,7 @@ extension Effect: CustomStringConvertible {
         case .addRoute(let namespace, let route): "\(namespace): route \(route)"
         case .addRule(let namespace, let rule): "\(namespace): rule \(rule)"
         case .loadFirewall(let namespace, _): "\(namespace): iptables-restore"
+        case .loadNftables(let namespace, _): "\(namespace): load nftables rules"
         case .makeWireGuard(let namespace, _, let interface): "\(namespace): make WireGuard \(interface)"
         case .configureWireGuard(let namespace, _, let interface):
             "\(namespace): configure \(interface): key, port, peers"
@@ -97,7 +98,8 @@ extension Effect {
     fileprivate var details: [String] {
         switch self {
         case .setSysctls(_, let settings): settings.map(\.description)
-        case .loadFirewall(_, let text): text.split(separator: "\n").map(String.init)
+        case .loadFirewall(_, let text), .loadNftables(_, let text):
+            text.split(separator: "\n").map(String.init)
         default: []
         }
     }

@@ -19,6 +19,7 @@ private enum EffectName: String, Codable {
     case addRoute = "add-route"
     case addRule = "add-rule"
     case loadFirewall = "load-firewall"
+    case loadNftables = "load-nftables"
     case makeWireGuard = "make-wireguard"
     case configureWireGuard = "configure-wireguard"
     case startAgent = "start-agent"
@@ -52,6 +53,7 @@ extension Effect: Codable {
             case .addRoute: .addRoute(namespace: try get(.namespace), route: try get(.route))
             case .addRule: .addRule(namespace: try get(.namespace), rule: try get(.rule))
             case .loadFirewall: .loadFirewall(namespace: try get(.namespace), text: try get(.text))
+            case .loadNftables: .loadNftables(namespace: try get(.namespace), text: try get(.text))
             case .makeWireGuard:
                 .makeWireGuard(
                     namespace: try get(.namespace), host: try get(.host), interface: try get(.interface))
@@ -114,6 +116,10 @@ extension Effect: Codable {
             try fields.encode(rule, forKey: .rule)
         case .loadFirewall(let namespace, let text):
             try put(.loadFirewall)
+            try fields.encode(namespace, forKey: .namespace)
+            try fields.encode(text, forKey: .text)
+        case .loadNftables(let namespace, let text):
+            try put(.loadNftables)
             try fields.encode(namespace, forKey: .namespace)
             try fields.encode(text, forKey: .text)
         case .makeWireGuard(let namespace, let host, let interface):

@@ -170,7 +170,8 @@ struct TunnelPlanner {
             clients: tunnels.map { PlannedClient(host: $0.planned.host, interface: $0.planned.interface) })
     }
 
-    func pairs() -> [PlannedPair] {
+    /// - Parameter theory: what is expected of a pair that the file does not name.
+    func pairs(_ theory: TraversalTheory) -> [PlannedPair] {
         let expectations = Dictionary(topology.expectations.map { (Set($0.between), $0.path) }) { first, _ in
             first
         }
@@ -178,10 +179,14 @@ struct TunnelPlanner {
             network.pairs.map { pair in
                 let (from, to) = (network.members[pair.first].host, network.members[pair.second].host)
                 // Hashing a set of two names costs more than all else; most files expect nothing.
-                let path = expectations.isEmpty ? nil : expectations[[from, to]]
-                return PlannedPair(
-                    from: from, to: to, interface: network.name,
-                    expected: path == Topology.Path.none ? .none : .direct)
+                let wish = expectations.isEmpty ? nil : expectations[[from, to]]
+                let expected: PlannedPair.Path =
+                    switch wish {
+                    case .some(.direct): .direct
+                    case .some(.none): .none
+                    case nil: theory.path(from, to, interface: network.name)
+                    }
+                return PlannedPair(from: from, to: to, interface: network.name, expected: expected)
             }
         }
     }

@@ -17,6 +17,10 @@ struct Underlay {
         /// What its children have addresses in; nil for a host.
         var prefix: IPPrefix?
         var nat: Topology.NAT?
+        /// Further addresses of a router's wan0, those of `one-to-one` last.
+        var furtherAddresses: [IPAddress] = []
+        /// Nil where nothing is translated.
+        var translation: PlannedNAT?
         /// What the link to the parent does; nil for nothing.
         var link: LinkShape?
         /// Attached nodes, in the order of the file.
@@ -44,7 +48,8 @@ struct Underlay {
                 Node(
                     name: router.name, kind: .router, namespace: namespace(router.name),
                     line: router.position.line,
-                    address: router.wan, prefix: router.lan, nat: router.nat,
+                    address: router.wan.first, prefix: router.lan, nat: router.nat,
+                    furtherAddresses: router.wan.dropFirst() + router.oneToOne.map(\.address),
                     link: router.link.flatMap(LinkShape.init)))
         }
         for host in topology.hosts {
@@ -62,6 +67,44 @@ struct Underlay {
             nodes[parent].children.append(index)
         }
         for index in nodes.indices { assignAddresses(below: index) }
+        for router in topology.routers { addTranslation(router) }
+        // Only now it is known who translates.
+        for index in nodes.indices where nodes[index].translation != nil {
+            let inside = addresses(below: nodes[index])
+            nodes[index].translation?.inside = inside
+        }
+    }
+
+    private mutating func addTranslation(_ router: Topology.Router) {
+        guard let index = indices[router.name], let behaviour = router.nat.behaviour,
+            let own = nodes[index].address
+        else { return }
+        let externals = [own] + router.wan.dropFirst()
+        func address(_ host: String) -> IPAddress? { self[host]?.address }
+        nodes[index].translation = PlannedNAT(
+            engine: router.nat.engine, behaviour: behaviour, externals: externals, inside: [],
+            forwards: router.forwards.compactMap { forward in
+                address(forward.host).map {
+                    PlannedForward(
+                        transport: forward.transport,
+                        external: Endpoint(forward.address ?? own, port: forward.port),
+                        host: forward.host, inner: Endpoint($0, port: forward.innerPort))
+                }
+            },
+            oneToOne: router.oneToOne.compactMap { entry in
+                address(entry.host).map {
+                    PlannedOneToOne(external: entry.address, host: entry.host, inner: $0)
+                }
+            })
+    }
+
+    /// The addresses that a router or segment sees on its inner side, in the order of the file.
+    func addresses(below node: Node) -> [IPAddress] {
+        node.children.flatMap { index -> [IPAddress] in
+            let child = nodes[index]
+            let own = [child.address].compactMap(\.self) + child.furtherAddresses
+            return child.kind == .router && child.translation == nil ? own + addresses(below: child) : own
+        }
     }
 
     subscript(name: String) -> Node? { indices[name].map { nodes[$0] } }
@@ -74,7 +117,10 @@ struct Underlay {
     /// The gateway has the first; who asked for none gets the next that nobody asked for.
     private mutating func assignAddresses(below parent: Int) {
         guard let prefix = nodes[parent].prefix else { return }
-        let taken = Set(nodes[parent].children.compactMap { nodes[$0].address })
+        let taken = Set(
+            nodes[parent].children.flatMap {
+                [nodes[$0].address].compactMap(\.self) + nodes[$0].furtherAddresses
+            })
         var number: UInt64 = 2
         for child in nodes[parent].children where nodes[child].address == nil {
             // The topology was checked for room, so the prefix does not run out before the children do.

@@ -82,7 +82,9 @@ final class StepRunner {
             .addRoute(let namespace, _), .addRule(let namespace, _):
             namespace
         case .makeVeth(let end, _): end.namespace
-        case .makeNamespace, .setSysctls, .loadFirewall, .makeWireGuard, .configureWireGuard, .startAgent: nil
+        case .makeNamespace, .setSysctls, .loadFirewall, .loadNftables, .makeWireGuard, .configureWireGuard,
+            .startAgent:
+            nil
         }
     }
 
@@ -96,9 +98,13 @@ final class StepRunner {
             case .makeNamespace(let namespace):
                 try makeNamespace(namespace, group)
             case .setSysctls(let namespace, let settings):
+                // Those of conntrack are there once rules have made the kernel load it.
+                try firewalls.finishAllPlainly()
                 try NetworkNamespace(namespace).write(sysctls: Self.pairs(settings))
             case .loadFirewall(let namespace, let text):
                 try firewalls.start(index, namespace, text)
+            case .loadNftables(let namespace, let text):
+                try NetworkNamespace(namespace).nft(text)
             case .makeWireGuard:
                 try makeWireGuard(group)
             case .configureWireGuard(_, let host, let interface):
@@ -241,7 +247,8 @@ final class StepRunner {
             return .addRule(
                 ipv6: rule.family == .ipv6, priority: rule.priority, firewallMark: rule.firewallMark,
                 invert: rule.invert, table: rule.table, suppressPrefixLength: rule.suppressPrefixLength)
-        case .makeNamespace, .setSysctls, .loadFirewall, .makeWireGuard, .configureWireGuard, .startAgent:
+        case .makeNamespace, .setSysctls, .loadFirewall, .loadNftables, .makeWireGuard, .configureWireGuard,
+            .startAgent:
             throw OperationFailure("make netlink request", "\(effect)", detail: "not a step of rtnetlink")
         }
     }

@@ -37,8 +37,28 @@ struct RouterDraft {
     var uplink: Located<String>?
     var lan: Located<IPPrefix>?
     var nat: Topology.NAT = .masquerade
-    var wan: Located<IPAddress>?
+    /// The file says what the NAT is, and wrong.
+    var natIsBroken = false
+    var natSpan: SourceSpan?
+    /// The first is the router's own; none leaves the choice to the plan.
+    var wan: [Located<IPAddress>] = []
+    var forwards: [ForwardDraft] = []
+    var oneToOne: [OneToOneDraft] = []
     var link: Topology.Link?
+}
+
+struct ForwardDraft {
+    var span: SourceSpan
+    var port: Located<UInt16>?
+    var host: Located<String>?
+    var innerPort: Located<UInt16>?
+    var transport: Topology.Transport = .udp
+    var address: Located<IPAddress>?
+}
+
+struct OneToOneDraft {
+    var host: Located<String>
+    var address: Located<IPAddress>
 }
 
 struct HostDraft {

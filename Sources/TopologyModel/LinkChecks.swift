@@ -11,7 +11,10 @@ extension TopologyChecker {
         var wishes: [NodeReference: [Wish]] = [:]
         for (index, router) in draft.routers.enumerated() {
             guard let uplink = uplinks[index] else { continue }
-            wishes[uplink, default: []].append(Wish(name: router.name.value, address: router.wan))
+            let name = router.name.value
+            wishes[uplink, default: []].append(Wish(name: name, address: router.wan.first))
+            let further = router.wan.dropFirst() + router.oneToOne.map(\.address)
+            wishes[uplink, default: []] += further.map { Wish(name: name, address: $0) }
         }
         for (index, host) in draft.hosts.enumerated() {
             guard let attachment = attachments[index] else { continue }

@@ -60,14 +60,12 @@ package struct NATBehaviour: Codable, Hashable, Sendable {
     /// Hosts behind the NAT reach each other's external endpoints, and are seen with their own external endpoint (REQ-9).
     package var hairpin: Bool
     package var udp: NATUDP
-    /// Seconds that a mapping lives without a packet (REQ-5).
-    package var udpTimeout: Int
+    /// Seconds that a mapping lives without a packet (REQ-5); nil where nobody said.
+    package var udpTimeout: Int?
     package var pooling: NATPooling
     /// Ports a host has where `ports` is `block`.
     package var blockSize: Int
 
-    /// RFC 4787 REQ-5 recommends five minutes or more.
-    package static let defaultTimeout = 300
     package static let defaultBlockSize = 512
 
     private enum CodingKeys: String, CodingKey {
@@ -79,16 +77,35 @@ package struct NATBehaviour: Codable, Hashable, Sendable {
     package init(
         mapping: NATDependence = .endpointIndependent, filtering: NATDependence = .addressAndPortDependent,
         ports: NATPorts? = nil, hairpin: Bool = false, udp: NATUDP = .forward,
-        udpTimeout: Int = NATBehaviour.defaultTimeout, pooling: NATPooling = .paired,
+        udpTimeout: Int? = nil, pooling: NATPooling = .paired,
         blockSize: Int = NATBehaviour.defaultBlockSize
     ) {
         self.mapping = mapping
         self.filtering = filtering
-        self.ports = ports ?? (mapping == .endpointIndependent ? .preserve : .random)
+        self.ports = ports ?? Self.usualPorts(mapping)
         self.hairpin = hairpin
         self.udp = udp
         self.udpTimeout = udpTimeout
         self.pooling = pooling
         self.blockSize = blockSize
+    }
+
+    /// What NATs with such a mapping mostly do.
+    package static func usualPorts(_ mapping: NATDependence) -> NATPorts {
+        mapping == .endpointIndependent ? .preserve : .random
+    }
+
+    /// "eim-adf": the mapping's and the filtering's short names.
+    package var shortName: String { "\(mapping.letters)m-\(filtering.letters)f" }
+}
+
+extension NATDependence {
+    /// "ei", "ad" or "apd".
+    package var letters: String {
+        switch self {
+        case .endpointIndependent: "ei"
+        case .addressDependent: "ad"
+        case .addressAndPortDependent: "apd"
+        }
     }
 }

@@ -15,6 +15,8 @@ final class Reporter {
     }
 
     var hasErrors: Bool { diagnostics.contains { $0.severity == .error } }
+    /// To see whether reading something has found an error.
+    var errorCount: Int { diagnostics.count { $0.severity == .error } }
 
     func error(_ message: String, at span: SourceSpan, hint: String? = nil, notes: [Diagnostic.Note] = []) {
         diagnostics.append(Diagnostic(.error, message, file: fileName, at: span, hint: hint, notes: notes))

@@ -23,8 +23,6 @@ extension Topology {
         package let position: SourcePosition?
     }
 
-    package enum NAT: String, Hashable, Sendable { case masquerade, none }
-
     /// What a link does to packets, to those of each direction by themselves.
     package struct Link: Hashable, Sendable {
         /// Microseconds; 0 for none.
@@ -43,11 +41,31 @@ extension Topology {
         package let uplink: String
         package let lan: IPPrefix
         package let nat: NAT
-        /// Its address at the uplink; nil leaves the choice to the plan.
-        package let wan: IPAddress?
+        /// Its addresses at the uplink, the first its own; none leaves the choice to the plan.
+        package let wan: [IPAddress]
+        package let forwards: [Forward]
+        package let oneToOne: [OneToOne]
         /// Of its uplink.
         package let link: Link?
         package let position: SourcePosition
+    }
+
+    package enum Transport: String, Codable, Hashable, Sendable, CaseIterable { case udp, tcp }
+
+    /// A port of a router's that leads to a host behind it.
+    package struct Forward: Hashable, Sendable {
+        package let transport: Transport
+        /// One of the router's WAN addresses; nil is the first.
+        package let address: IPAddress?
+        package let port: UInt16
+        package let host: String
+        package let innerPort: UInt16
+    }
+
+    /// An external address that is one host's alone.
+    package struct OneToOne: Hashable, Sendable {
+        package let host: String
+        package let address: IPAddress
     }
 
     package struct Host: Hashable, Sendable {

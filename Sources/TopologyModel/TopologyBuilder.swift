@@ -16,7 +16,11 @@ extension TopologyChecker {
                 guard let uplink = router.uplink, let lan = router.lan else { return nil }
                 return Topology.Router(
                     name: router.name.value, uplink: uplink.value, lan: lan.value, nat: router.nat,
-                    wan: router.wan?.value, link: router.link, position: router.name.span.start)
+                    wan: router.wan.map(\.value), forwards: router.forwards.compactMap(forward),
+                    oneToOne: router.oneToOne.map {
+                        Topology.OneToOne(host: $0.host.value, address: $0.address.value)
+                    },
+                    link: router.link, position: router.name.span.start)
             },
             hosts: draft.hosts.compactMap { host in
                 host.attachment.map {
@@ -40,6 +44,13 @@ extension TopologyChecker {
                     between: [between.value.0.value, between.value.1.value], path: path,
                     position: expectation.span.start)
             })
+    }
+
+    private func forward(_ draft: ForwardDraft) -> Topology.Forward? {
+        guard let port = draft.port, let host = draft.host else { return nil }
+        return Topology.Forward(
+            transport: draft.transport, address: draft.address?.value, port: port.value, host: host.value,
+            innerPort: draft.innerPort?.value ?? port.value)
     }
 
     private func network(_ index: Int) -> Topology.WireGuardNetwork? {

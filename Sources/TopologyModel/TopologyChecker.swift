@@ -40,6 +40,7 @@ struct TopologyChecker {
         findLoops()
         checkLinks()
         checkOverlaps()
+        checkTranslations()
         resolveNetworks()
         checkNetworks()
         checkOverrides()

@@ -59,55 +59,28 @@ struct TopologyReader {
     private func router(_ node: TOMLNode) -> RouterDraft? {
         guard let (label, entries) = nodeTable(node, kind: "router") else { return nil }
         var draft = RouterDraft(name: Located(node.key, node.keySpan))
-        let valid = ["uplink", "lan", "nat", "wan", "link"]
+        let valid = ["uplink", "lan", "nat", "wan", "forward", "one-to-one", "link"]
         for entry in entries {
             switch entry.key {
             case "uplink": draft.uplink = report.string(entry, wants: "the name of a segment or router")
             case "lan": draft.lan = report.hostNetwork(entry)
-            case "nat": draft.nat = nat(entry)
+            case "nat":
+                draft.natSpan = entry.span
+                if let nat = nat(entry) { draft.nat = nat } else { draft.natIsBroken = true }
+                draft.forwards += forwards(inTable: entry, of: label)
             case "wan": draft.wan = wan(entry)
-            case "forward": report.unsupported("port forwards are", at: entry.keySpan)
+            case "forward": draft.forwards += forwards(entry, of: label)
+            case "one-to-one": draft.oneToOne = oneToOne(entry)
             case "link": draft.link = link(entry, of: label)
-            case "one-to-one": report.unsupported("1:1 addresses are", at: entry.keySpan)
-            case "mapping", "filtering", "ports", "hairpin", "udp-timeout":
-                report.unsupported("`\(entry.key)` is", at: entry.keySpan)
+            case let key where Self.natKeys.contains(key):
+                report.error(
+                    "`\(key)` belongs to the NAT of \(label)", at: entry.keySpan,
+                    hint: "write it like nat = { \(key) = ... }")
             default: unknown(entry, in: label, valid: valid)
             }
         }
         require(["uplink", "lan"], among: valid, of: node, entries, label: label)
         return draft
-    }
-
-    private func nat(_ node: TOMLNode) -> Topology.NAT {
-        if node.isTable {
-            report.unsupported(
-                "a NAT described by a table is", at: node.span, hint: "use nat = \"masquerade\"")
-            return .masquerade
-        }
-        guard let text = report.string(node, wants: "\"masquerade\" or \"none\"") else { return .masquerade }
-        let later = ["full-cone", "restricted-cone", "port-restricted-cone", "symmetric", "blocked"]
-        if later.contains(text.value) {
-            report.unsupported(
-                "the NAT \"\(text.value)\" is", at: node.span, hint: "use \"masquerade\" or \"none\"")
-            return .masquerade
-        }
-        return report.word(node, [Topology.NAT.masquerade, .none]) ?? .masquerade
-    }
-
-    private func wan(_ node: TOMLNode) -> Located<IPAddress>? {
-        var hint: String?
-        if case .string(let text) = node.value { hint = "did you mean [\"\(text)\"]?" }
-        guard let elements = report.array(node, of: "addresses", hint: hint) else { return nil }
-        let addresses = elements.map(report.address)
-        guard let first = addresses.first else {
-            report.error("`wan` is empty", at: node.span, hint: "leave it out to have an address chosen")
-            return nil
-        }
-        if elements.count > 1 {
-            report.unsupported(
-                "several WAN addresses are", at: node.span, hint: "give one, as in [\"203.0.113.20\"]")
-        }
-        return first
     }
 
     /// Whether a host has nothing but overrides.

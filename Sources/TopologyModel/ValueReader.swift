@@ -167,24 +167,43 @@ extension Reporter {
 
     /// "25s" or "off": seconds, 0 for off.
     func keepalive(_ node: TOMLNode) -> UInt16? {
+        if case .string("off") = node.value { return 0 }
+        return seconds(node, upTo: 65_535, orOff: true).map { UInt16(truncatingIfNeeded: $0) }
+    }
+
+    /// Seconds with their unit: "30s".
+    func seconds(_ node: TOMLNode, upTo most: Int, orOff: Bool = false) -> Int? {
+        let off = orOff ? ", or \"off\"" : ""
+        let wants = "a string such as \"25s\"" + off
         if case .integer(let seconds) = node.value {
             wrongType(
-                node, wants: "a string such as \"25s\", or \"off\"",
-                hint: seconds > 0 && seconds <= 65535 ? "did you mean \"\(seconds)s\"?" : nil)
+                node, wants: wants,
+                hint: (1...Int64(most)).contains(seconds) ? "did you mean \"\(seconds)s\"?" : nil)
             return nil
         }
-        guard let text = string(node, wants: "a string such as \"25s\", or \"off\"") else { return nil }
-        if text.value == "off" { return 0 }
+        guard let text = string(node, wants: wants) else { return nil }
         let digits = text.value.dropLast()
         guard text.value.last == "s", digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
-            let seconds = UInt16(digits), seconds > 0
+            let seconds = Int(digits), (1...most).contains(seconds)
         else {
             error(
-                "`\(node.key)` must be from \"1s\" to \"65535s\", or \"off\", not \"\(text.value)\"",
+                "`\(node.key)` must be from \"1s\" to \"\(most)s\"\(off), not \"\(text.value)\"",
                 at: node.span)
             return nil
         }
         return seconds
+    }
+
+    func boolean(_ node: TOMLNode) -> Bool? {
+        guard case .boolean(let value) = node.value else {
+            var hint: String?
+            if case .string(let text) = node.value, ["true", "false"].contains(text) {
+                hint = "write it without quotes: \(node.key) = \(text)"
+            }
+            wrongType(node, wants: "true or false", hint: hint)
+            return nil
+        }
+        return value
     }
 
     /// "auto", "off" or the number of a routing table.

@@ -240,7 +240,7 @@ struct PlanRuleTests {
             case .makeBridge, .makeVeth, .joinBridge: 1
             case .addAddress(_, "wg0", _), .bringUp(_, "wg0"), .configureWireGuard: 5
             case .addAddress, .bringUp, .sendSinglePackets, .shapeLink, .addRoute, .addRule: 2
-            case .loadFirewall: 3
+            case .loadFirewall, .loadNftables: 3
             case .makeWireGuard: 4
             case .startAgent: 6
             }

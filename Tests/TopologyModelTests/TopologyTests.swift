@@ -32,7 +32,7 @@ struct TopologyTests {
         #expect(lab.segments.map(\.prefix) == [IPPrefix("203.0.113.0/24")])
         #expect(lab.segments.map(\.position) == [nil])
         #expect(lab.routers.map(\.nat) == [.masquerade])
-        #expect(lab.routers.map(\.wan) == [nil])
+        #expect(lab.routers.map(\.wan) == [[]])
         let network = try #require(lab.networks.first)
         #expect(network.peers == .mesh)
         #expect(network.backend == .auto)
@@ -91,7 +91,7 @@ struct TopologyTests {
         // No `internet`: nothing is on it, and the file has a segment of its own.
         #expect(lab.segments.map(\.name) == ["isp"])
         #expect(lab.routers.first?.nat == Topology.NAT.none)
-        #expect(lab.routers.first?.wan == IPAddress("198.51.100.20"))
+        #expect(lab.routers.first?.wan.map(\.description) == ["198.51.100.20"])
         #expect(lab.hosts.first?.address == IPAddress("10.1.2.3"))
         let network = try #require(lab.networks.first)
         #expect(network.backend == .userspace)

@@ -57,6 +57,13 @@ int natlab_socket_in_new_namespace(int domain, int type, int protocol);
 /// the first that fails; its number goes to `failed`.
 int natlab_write_settings_in(int network, const char *settings, size_t setting_count, size_t *failed);
 
+/// Runs commands of nft(8) in the namespace of `network`, as one transaction.
+///
+/// `output` and `messages` get what it printed and what it complained of; the caller frees both, which may be NULL.
+/// Returns 0, -EINVAL when nft refused (nothing has changed then, `messages` says why), or -errno.
+int natlab_nft_in(
+    int network, const char *commands, char *_Nullable *_Nonnull output, char *_Nullable *_Nonnull messages);
+
 /// A program to run.
 struct natlab_spawn {
     /// The program's file; it is not looked up in PATH.

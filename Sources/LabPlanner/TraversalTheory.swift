@@ -1,0 +1,296 @@
+import NetAddress
+import TopologyModel
+
+/// Whether hole punching can work between two hosts of a plan, from what the NATs on their ways are declared to do.
+///
+/// Both sides learn from the rendezvous which endpoint the other has there, and send to it again and again. One packet that
+/// arrives is enough: its answer goes back the way it came. So the question is whether either side's NATs let the other's
+/// packet in, filter state being that of the mapping which the rendezvous saw (facts of RFC 4787 sections 4.1 and 5).
+package struct TraversalTheory: Sendable {
+    package struct Verdict: Hashable, Sendable {
+        package var path: PlannedPair.Path
+        /// One sentence.
+        package var reason: String
+    }
+
+    private struct Node {
+        var name: String
+        var uplink: Int?
+        var isSegment: Bool
+        var address: IPAddress?
+        var nat: PlannedNAT?
+    }
+
+    private let nodes: [Node]
+    private let indices: [String: Int]
+    /// By host: the nodes above it, up to the segment. All segments are one network.
+    private let ways: [[Int]]
+    private let rendezvous: Int?
+    private let tunnels: [String: PlannedTunnel]
+    /// By HOST.INTERFACE.
+    private var sides: [String: Side] = [:]
+    /// Some endpoint of a host behind a NAT was written down by the user.
+    private let hasFixedEndpoints: Bool
+
+    package init(_ plan: LabPlan) {
+        self.init(nodes: plan.nodes, tunnels: plan.tunnels, rendezvous: plan.rendezvous)
+    }
+
+    init(nodes planned: [PlannedNode], tunnels: [PlannedTunnel], rendezvous: PlannedRendezvous?) {
+        let indices = Dictionary(
+            planned.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { first, _ in first }
+        )
+        let nodes = planned.map { node in
+            Node(
+                name: node.name, uplink: node.uplink.flatMap { indices[$0] },
+                isSegment: node.kind == .segment,
+                address: node.kind == .segment ? nil : node.interfaces.first?.address.address,
+                nat: node.translation)
+        }
+        self.nodes = nodes
+        self.indices = indices
+        ways = nodes.indices.map { start in
+            var way: [Int] = []
+            var next = nodes[start].uplink
+            while let index = next, way.count <= nodes.count {
+                // One number for all segments, as they are routed to each other.
+                way.append(nodes[index].isSegment ? -1 : index)
+                next = nodes[index].uplink
+            }
+            return way
+        }
+        self.rendezvous = rendezvous.flatMap { indices[$0.host] }
+        self.tunnels = Dictionary(
+            tunnels.map { ("\($0.host).\($0.interface)", $0) }, uniquingKeysWith: { first, _ in first })
+        hasFixedEndpoints = tunnels.contains { tunnel in
+            tunnel.peers.contains {
+                $0.endpoint != nil && $0.endpoint?.address != indices[$0.host].flatMap { nodes[$0].address }
+            }
+        }
+        for tunnel in tunnels {
+            sides["\(tunnel.host).\(tunnel.interface)"] = makeSide(tunnel)
+        }
+    }
+
+    /// The NATs from a router's LAN to the segments, that router's included: what a host on the LAN has in front of it.
+    package func composite(of router: String) -> NATPath {
+        guard let index = indices[router] else { return NATPath() }
+        return NATPath(([index] + ways[index]).compactMap { hop($0, nil) })
+    }
+
+    /// The verdict on two hosts' interfaces of one WireGuard network.
+    package func verdict(_ from: String, _ to: String, interface: String) -> Verdict {
+        guard let a = side(from, interface), let b = side(to, interface) else {
+            return Verdict(path: .none, reason: "\(from) and \(to) are not both hosts with \(interface)")
+        }
+        let (isDirect, reason) = judge(a, b, interface)
+        return Verdict(path: isDirect ? .direct : .none, reason: reason())
+    }
+
+    /// The same without a sentence.
+    func path(_ from: String, _ to: String, interface: String) -> PlannedPair.Path {
+        guard let a = side(from, interface), let b = side(to, interface) else { return .none }
+        return judge(a, b, interface).isDirect ? .direct : .none
+    }
+
+    // MARK: Sides
+
+    private struct Side {
+        var name: String
+        var index: Int
+        var endpoint: Endpoint
+        /// The network in which the other side, or the rendezvous, sees this one's endpoint; the nodes below it.
+        var known: [Int]
+    }
+
+    private func side(_ host: String, _ interface: String) -> Side? { sides["\(host).\(interface)"] }
+
+    private func makeSide(_ tunnel: PlannedTunnel) -> Side? {
+        guard let index = indices[tunnel.host], let address = nodes[index].address else { return nil }
+        return Side(
+            name: tunnel.host, index: index, endpoint: Endpoint(address, port: tunnel.listenPort),
+            known: rendezvous.map { below(index, meeting: $0) } ?? ways[index])
+    }
+
+    /// The nodes on the way from one host up to, and without, the first network that both are in.
+    private func below(_ host: Int, meeting other: Int) -> [Int] {
+        let theirs = ways[other]
+        return Array(ways[host].prefix { !theirs.contains($0) })
+    }
+
+    private func hop(_ node: Int, _ inner: Endpoint?) -> NATPath.Hop? {
+        guard node >= 0 else { return nil }
+        return nodes[node].nat?.hop(nodes[node].name, inner)
+    }
+
+    private func path(_ way: some Sequence<Int>, from inner: Endpoint) -> NATPath {
+        var isFirst = true
+        return NATPath(
+            way.compactMap { node in
+                // Behind the first NAT the endpoint is no longer the host's own.
+                let hop = hop(node, isFirst ? inner : nil)
+                if hop != nil { isFirst = false }
+                return hop
+            })
+    }
+
+    private func translators(_ way: some Sequence<Int>) -> [Int] {
+        way.filter { $0 >= 0 && nodes[$0].nat != nil }
+    }
+
+    // MARK: Judging
+
+    /// Sentences are made only when somebody reads them: a mesh of 1,000 hosts has half a million pairs.
+    private enum Passage {
+        case open(() -> String)
+        case shut(() -> String)
+
+        var isOpen: Bool { if case .open = self { true } else { false } }
+        var reason: String {
+            switch self {
+            case .open(let reason), .shut(let reason): reason()
+            }
+        }
+    }
+
+    private func judge(_ a: Side, _ b: Side, _ interface: String) -> (isDirect: Bool, reason: () -> String) {
+        for (side, other) in [(a, b), (b, a)] {
+            let way = side.known + below(side.index, meeting: other.index)
+            guard let barrier = path(way, from: side.endpoint).barrier else { continue }
+            return (
+                false,
+                {
+                    "\(barrier.router) lets none of \(side.name)'s UDP through (udp = \"\(barrier.udp.rawValue)\")"
+                }
+            )
+        }
+        if let local = localAddress(a, b) ?? localAddress(b, a) { return (true, local) }
+        let way = passage(a, to: b, interface)
+        if way.isOpen { return (true, { way.reason }) }
+        let back = passage(b, to: a, interface)
+        if back.isOpen { return (true, { back.reason }) }
+        return (
+            false,
+            { way.reason == back.reason ? way.reason : "\(way.reason); \(back.reason)" }
+        )
+    }
+
+    /// Whether a packet that `a` sends to the known endpoint of `b` arrives, once both have sent.
+    private func passage(_ a: Side, to b: Side, _ interface: String) -> Passage {
+        if let fixed = fixedEndpoint(of: b, at: a, interface), leads(fixed, to: b) {
+            return .open { "\(fixed) always leads to \(b.name)" }
+        }
+        // Where a's packet leaves its own NATs: below the NAT that has b's endpoint, or in it when a is behind it too.
+        let way = ways[a.index]
+        let outermost = translators(b.known).last
+        let sent: ArraySlice<Int>
+        if let outermost, let end = way.firstIndex(of: outermost) {
+            guard nodes[outermost].nat?.behaviour.hairpin == true else {
+                // The same words for both directions.
+                let (first, second) = a.index < b.index ? (a.name, b.name) : (b.name, a.name)
+                return .shut {
+                    "\(first) and \(second) are both behind \(nodes[outermost].name), which does not hairpin"
+                }
+            }
+            sent = way[...end]
+        } else {
+            let network = ways[outermost ?? b.index].first ?? -1
+            guard let end = way.firstIndex(of: network) else {
+                return .shut {
+                    "the endpoint by which \(b.name) is known lies in the LAN of \(nodes[network].name), where \(a.name)"
+                        + " is not"
+                }
+            }
+            sent = way[..<end]
+        }
+        return admission(
+            a, translators(sent), path(sent, from: a.endpoint), to: b, path(b.known, from: b.endpoint))
+    }
+
+    /// Whether the NATs in front of `b` let in what comes from `a`'s.
+    private func admission(
+        _ a: Side, _ sent: [Int], _ outbound: NATPath, to b: Side, _ inbound: NATPath
+    ) -> Passage {
+        guard let filter = inbound.filter, inbound.filtering != .endpointIndependent else {
+            return .open {
+                guard let last = inbound.hops.last else { return "no NAT is in front of \(b.name)" }
+                return
+                    "\(last.router) lets in whoever sends to \(b.name)'s external endpoint (endpoint-independent filtering)"
+            }
+        }
+        let filters = "\(filter.router) filters (\(filter.filtering.rawValue))"
+        if inbound.mapping != .endpointIndependent, let mapper = inbound.mapper {
+            return .shut {
+                "\(filters), and what \(b.name) sends to \(a.name) opens another port than the one that \(a.name) knows"
+                    + " (\(mapper.router): \(mapper.mapping.rawValue) mapping)"
+            }
+        }
+        guard translators(a.known) == sent, hasOneAddress(a, sent) else {
+            return .shut {
+                "\(filters), and \(a.name)'s packets come from another address than the one that \(b.name) knows"
+            }
+        }
+        if filter.filtering == .addressDependent {
+            return .open {
+                "\(filter.router) lets in every port of an address that \(b.name) has sent to (address-dependent filtering)"
+            }
+        }
+        if outbound.mapping != .endpointIndependent, let mapper = outbound.mapper {
+            return .shut {
+                "\(filters), and \(a.name) sends to \(b.name) from another port than the one that \(b.name) knows"
+                    + " (\(mapper.router): \(mapper.mapping.rawValue) mapping)"
+            }
+        }
+        return .open {
+            "both have one external endpoint towards everybody (endpoint-independent mapping), and each sends to the other's"
+        }
+    }
+
+    private func fixedEndpoint(of b: Side, at a: Side, _ interface: String) -> Endpoint? {
+        guard hasFixedEndpoints else { return nil }
+        return tunnels["\(a.name).\(interface)"]?.peers.first { $0.host == b.name }?.endpoint
+    }
+
+    /// Whether the NATs give a host one external address, whoever it sends to.
+    private func hasOneAddress(_ side: Side, _ sent: [Int]) -> Bool {
+        guard let last = sent.last, let nat = nodes[last].nat else { return true }
+        return external(of: side, at: last) != nil || nat.externals.count == 1
+    }
+
+    /// The external address at a NAT on the side's way, as the NAT before it makes it come.
+    private func external(of side: Side, at router: Int) -> IPAddress? {
+        var inner: IPAddress? = side.endpoint.address
+        for node in ways[side.index] where node >= 0 {
+            guard let nat = nodes[node].nat else { continue }
+            inner = inner.flatMap { nat.external(for: $0) }
+            if node == router { return inner }
+        }
+        return nil
+    }
+
+    /// Hosts that the rendezvous sees at one external address are told each other's local addresses.
+    private func localAddress(_ a: Side, _ b: Side) -> (() -> String)? {
+        guard rendezvous != nil, let outermost = translators(a.known).last,
+            translators(b.known).last == outermost,
+            let address = external(of: a, at: outermost), external(of: b, at: outermost) == address,
+            translators(below(b.index, meeting: a.index)).isEmpty
+        else { return nil }
+        return {
+            "both are behind \(nodes[outermost].name), and \(a.name) reaches \(b.name)'s own address inside"
+        }
+    }
+
+    /// Whether an endpoint that a user has written down leads to the host: its own, a forward or a 1:1 address of its NAT.
+    private func leads(_ endpoint: Endpoint, to side: Side) -> Bool {
+        let first = translators(ways[side.index]).first
+        guard let first, let nat = nodes[first].nat else { return endpoint == side.endpoint }
+        guard translators(ways[first]).isEmpty else { return false }
+        return nat.forwards.contains {
+            $0.transport == .udp && $0.external == endpoint && $0.inner == side.endpoint
+        }
+            || nat.oneToOne.contains {
+                $0.external == endpoint.address && $0.inner == side.endpoint.address
+                    && endpoint.port == side.endpoint.port
+            }
+    }
+}
