@@ -6,7 +6,8 @@ import TopologyModel
 /// How it works: conntrack translates every packet of a flow as its first one, so the nat chains only choose, for new
 /// flows; what they chose is written down in maps by a filter chain behind them, which sees every packet and so keeps the
 /// entries from running out. `outside` has the external endpoint of each mapping, `inside` the internal endpoint of each
-/// external port, `owner` which mapping has a port, `seen` the remotes that a mapping has sent to.
+/// external port, `used` the ports that are taken and `owner` by which mapping, `seen` the remotes that a mapping has sent
+/// to. (Linux before 6.2 takes no map where a set is meant.)
 struct NftablesRules {
     private let nat: PlannedNAT
     private let timeout: Int
@@ -66,6 +67,12 @@ struct NftablesRules {
             || (behaviour.filtering == .addressAndPortDependent && behaviour.hairpin)
     }
 
+    /// Whether somebody who was never sent to may come in at a mapping.
+    private var letsNewFlowsIn: Bool { behaviour.filtering == .endpointIndependent || checksSenders }
+
+    /// Whether flows share mappings; else each flow is a mapping, which conntrack alone remembers.
+    private var keepsMappings: Bool { behaviour.mapping != .addressAndPortDependent }
+
     private func elements(_ items: [String]) -> String { "elements = { \(items.joined(separator: ", ")) }" }
 
     private func pair(_ endpoint: Endpoint) -> String { "\(endpoint.address) . \(endpoint.port)" }
@@ -83,10 +90,13 @@ struct NftablesRules {
         let endpoint = "ipv4_addr . inet_service"
         let limits = "size \(Self.size); flags dynamic,timeout; timeout \(timeout)s;"
         let key = endpoint + remote(["ipv4_addr", "inet_service"])
-        var lines = ["map outside { type \(key) : \(endpoint); \(limits) }"]
-        lines += nat.externals.indices.map {
-            "map inside\($0) { type inet_service : \(endpoint); \(limits) }"
+        var lines = keepsMappings ? ["map outside { type \(key) : \(endpoint); \(limits) }"] : []
+        if letsNewFlowsIn {
+            lines += nat.externals.indices.map {
+                "map inside\($0) { type inet_service : \(endpoint); \(limits) }"
+            }
         }
+        lines += nat.externals.indices.map { "set used\($0) { type inet_service; \(limits) }" }
         // One for each address, as nft tells no more than five parts of a key apart.
         lines += nat.externals.indices.map { "set owner\($0) { type inet_service . \(key); \(limits) }" }
         if checksSenders {
@@ -100,6 +110,8 @@ struct NftablesRules {
             )
             lines.append("map one_to_one_out { type ipv4_addr : ipv4_addr; \(elements(out)) }")
             lines.append("map one_to_one_in { type ipv4_addr : ipv4_addr; \(elements(back)) }")
+            let own = nat.oneToOne.map(\.external.description)
+            lines.append("set one_to_one { type ipv4_addr; \(elements(own)) }")
         }
         for transport in Topology.Transport.allCases {
             let forwards = nat.forwards.filter { $0.transport == transport }
@@ -115,6 +127,8 @@ struct NftablesRules {
         }
         if !udpForwards.isEmpty {
             let pairs = udpForwards.map { "\(pair($0.external)) . \(pair($0.inner))" }
+            lines.append(
+                "set forwards { type \(endpoint); \(elements(udpForwards.map { pair($0.external) })) }")
             lines.append("set forwarded { type \(endpoint) . \(endpoint); \(elements(pairs)) }")
             for (index, address) in nat.externals.enumerated() {
                 let ports = udpForwards.filter { $0.external.address == address }.map {
@@ -139,7 +153,7 @@ struct NftablesRules {
             rules.append(
                 "\(from)dnat ip to ip daddr . \(transport) dport map @forward_\(transport)_in")
         }
-        if behaviour.filtering == .endpointIndependent || checksSenders {
+        if letsNewFlowsIn {
             for (index, address) in nat.externals.enumerated() {
                 rules.append("\(from)ip daddr \(address) dnat ip to udp dport map @inside\(index)")
             }
@@ -163,8 +177,10 @@ struct NftablesRules {
         where nat.forwards.contains(where: { $0.transport == transport }) {
             rules.append("snat ip to ip saddr . \(transport) sport map @forward_\(transport)_out")
         }
-        rules.append(
-            "snat ip to ip saddr . udp sport\(remote(["ip daddr", "udp dport"])) map @outside")
+        if keepsMappings {
+            let remote = remote(["ip daddr", "udp dport"])
+            rules.append("snat ip to ip saddr . udp sport\(remote) map @outside")
+        }
         return chain("choose", rules + pooling) + outgoing
     }
 
@@ -182,17 +198,16 @@ struct NftablesRules {
     /// Which port of one external address; the flow is new to all maps.
     private func external(_ index: Int) -> String {
         let address = nat.externals[index]
-        let isDependent = behaviour.mapping != .endpointIndependent
+        // TCP's ports are as dependent as UDP's; so are the identifiers of ICMP.
+        let random = behaviour.mapping == .endpointIndependent ? "" : " fully-random"
         let hasReserved = udpForwards.contains { $0.external.address == address }
-        var rules: [String] = []
-        if isDependent { rules.append("meta l4proto tcp snat to \(address) fully-random") }
-        rules.append("meta l4proto != udp snat to \(address)")
+        var rules = ["meta l4proto != udp snat to \(address)\(random)"]
         switch behaviour.ports {
         case .preserve:
             let free =
-                "udp sport != @inside\(index) " + (hasReserved ? "udp sport != @reserved\(index) " : "")
-            rules += ["\(free)snat to \(address)", random(address)]
-        case .random: rules.append(random(address))
+                "udp sport != @used\(index) " + (hasReserved ? "udp sport != @reserved\(index) " : "")
+            rules += ["\(free)snat to \(address)", randomPort(address)]
+        case .random: rules.append(randomPort(address))
         case .sequential:
             let ports = Self.sequentialPorts.enumerated().map { "\($0.offset) : \($0.element)" }
             rules.append(
@@ -203,7 +218,7 @@ struct NftablesRules {
         return chain("external\(index)", rules)
     }
 
-    private func random(_ address: IPAddress) -> String {
+    private func randomPort(_ address: IPAddress) -> String {
         let width = (65_536 - Self.firstPort) / Self.ranges
         let ranges = (0..<Self.ranges).map { number in
             let first = Self.firstPort + number * width
@@ -213,22 +228,24 @@ struct NftablesRules {
             + "\(ranges.joined(separator: ", ")) } fully-random"
     }
 
-    /// A block for each known host with this address, and one that all others share.
+    /// A block for each known host with this address; others get one of sixteen by the end of their address.
     private func blocks(_ index: Int) -> [String] {
         let count = nat.externals.count
         let isPaired = behaviour.pooling == .paired
         let here = nat.inside.enumerated().filter { !isPaired || $0.offset % count == index }.map(\.element)
-        func range(_ number: Int) -> String {
-            let first = Self.firstPort + number * behaviour.blockSize
-            return "\(first)-\(first + behaviour.blockSize - 1)"
-        }
         let address = nat.externals[index]
-        let known = here.enumerated().map { "\($0.element) : \(address) . \(range($0.offset))" }
-        return
-            (known.isEmpty
-            ? []
-            : ["meta l4proto udp snat ip to ip saddr map { \(known.joined(separator: ", ")) } fully-random"])
-            + ["meta l4proto udp snat to \(address):\(range(here.count)) fully-random"]
+        func block(_ number: Int) -> String {
+            let first = Self.firstPort + number * behaviour.blockSize
+            return "\(address) . \(first)-\(first + behaviour.blockSize - 1)"
+        }
+        func choice(_ key: String, _ blocks: [String]) -> String {
+            "meta l4proto udp snat ip to \(key) map { \(blocks.joined(separator: ", ")) } fully-random"
+        }
+        let known = here.enumerated().map { "\($0.element) : \(block($0.offset))" }
+        // The same at each address.
+        let first = isPaired ? (nat.inside.count + count - 1) / count : nat.inside.count
+        let others = (0..<NATBehaviour.spareBlocks).map { "0.0.0.\($0) : \(block(first + $0))" }
+        return (known.isEmpty ? [] : [choice("ip saddr", known)]) + [choice("ip saddr & 0.0.0.15", others)]
     }
 
     // MARK: Writing down, filtering
@@ -248,8 +265,8 @@ struct NftablesRules {
         if checksSenders {
             let remote = behaviour.filtering == .addressDependent ? "ip saddr" : "ip saddr . udp sport"
             rules += [
-                nat.oneToOne.isEmpty ? nil : "\(inward) ct original ip daddr @one_to_one_in accept",
-                udpForwards.isEmpty ? nil : "\(inward) \(target) @forward_udp_in accept",
+                nat.oneToOne.isEmpty ? nil : "\(inward) ct original ip daddr @one_to_one accept",
+                udpForwards.isEmpty ? nil : "\(inward) \(target) @forwards accept",
                 "\(inward) ct state new \(target) . \(remote) != @seen drop",
             ]
         }
@@ -259,29 +276,33 @@ struct NftablesRules {
     private var record: String {
         let udp = "meta l4proto udp"
         var rules: [String] = []
-        if !nat.oneToOne.isEmpty { rules.append("ip saddr @one_to_one_in return") }
+        if !nat.oneToOne.isEmpty { rules.append("ip saddr @one_to_one return") }
         if !udpForwards.isEmpty {
             let original = "\(udp) ct direction original"
             rules += [
-                "\(udp) ct direction reply ip saddr . udp sport @forward_udp_in return",
+                "\(udp) ct direction reply ip saddr . udp sport @forwards return",
                 "\(original) ip saddr . udp sport . \(source("original")) @forwarded return",
-                "\(original) ip saddr . udp sport @forward_udp_in drop",
+                "\(original) ip saddr . udp sport @forwards drop",
             ]
         }
         // A port that another mapping has: dropped before it is confirmed, so that the next packet gets another.
         for (index, address) in nat.externals.enumerated() {
             rules.append(
-                "ip saddr \(address) \(udp) ct state new ct direction original udp sport @inside\(index)"
+                "ip saddr \(address) \(udp) ct state new ct direction original udp sport @used\(index)"
                     + " udp sport . \(mappingKey("original")) != @owner\(index) drop")
         }
         for direction in ["original", "reply"] {
             let here = "\(udp) ct direction \(direction)"
-            rules.append(
-                "\(here) update @outside { \(mappingKey(direction)) : ip saddr . udp sport }")
+            if keepsMappings {
+                rules.append("\(here) update @outside { \(mappingKey(direction)) : ip saddr . udp sport }")
+            }
             for (index, address) in nat.externals.enumerated() {
                 let place = "ip saddr \(address) \(here)"
+                if letsNewFlowsIn {
+                    rules.append("\(place) update @inside\(index) { udp sport : \(source(direction)) }")
+                }
                 rules += [
-                    "\(place) update @inside\(index) { udp sport : \(source(direction)) }",
+                    "\(place) update @used\(index) { udp sport }",
                     "\(place) update @owner\(index) { udp sport . \(mappingKey(direction)) }",
                 ]
             }
@@ -309,3 +330,12 @@ struct NftablesRules {
                 [udp, "iifname \"wan0\" ct state new,invalid ct status ! dnat drop"])
     }
 }
+
+/// Rules that take all that natlab's NATs ask of the kernel, to see whether it has that.
+package let natRulesToTry = NftablesRules(
+    PlannedNAT(
+        engine: .nftables,
+        behaviour: NATBehaviour(
+            mapping: .addressDependent, filtering: .addressDependent, hairpin: true, udp: .reject),
+        externals: [IPAddress(v4: 0xCB00_710A), IPAddress(v4: 0xCB00_710B)])
+).text

@@ -7,7 +7,7 @@ import TopologyModel
 /// arrives is enough: its answer goes back the way it came. So the question is whether either side's NATs let the other's
 /// packet in, filter state being that of the mapping which the rendezvous saw (facts of RFC 4787 sections 4.1 and 5).
 package struct TraversalTheory: Sendable {
-    package struct Verdict: Hashable, Sendable {
+    package struct Verdict: Codable, Hashable, Sendable {
         package var path: PlannedPair.Path
         /// One sentence.
         package var reason: String
@@ -23,7 +23,7 @@ package struct TraversalTheory: Sendable {
 
     private let nodes: [Node]
     private let indices: [String: Int]
-    /// By host: the nodes above it, up to the segment. All segments are one network.
+    /// By node: the nodes above it, up to the segment; all segments are one network.
     private let ways: [[Int]]
     private let rendezvous: Int?
     private let tunnels: [String: PlannedTunnel]
@@ -31,6 +31,8 @@ package struct TraversalTheory: Sendable {
     private var sides: [String: Side] = [:]
     /// Some endpoint of a host behind a NAT was written down by the user.
     private let hasFixedEndpoints: Bool
+    /// Some router lets no UDP through.
+    private let hasBarriers: Bool
 
     package init(_ plan: LabPlan) {
         self.init(nodes: plan.nodes, tunnels: plan.tunnels, rendezvous: plan.rendezvous)
@@ -62,6 +64,7 @@ package struct TraversalTheory: Sendable {
         self.rendezvous = rendezvous.flatMap { indices[$0.host] }
         self.tunnels = Dictionary(
             tunnels.map { ("\($0.host).\($0.interface)", $0) }, uniquingKeysWith: { first, _ in first })
+        hasBarriers = nodes.contains { $0.nat.map { $0.behaviour.udp != .forward } ?? false }
         hasFixedEndpoints = tunnels.contains { tunnel in
             tunnel.peers.contains {
                 $0.endpoint != nil && $0.endpoint?.address != indices[$0.host].flatMap { nodes[$0].address }
@@ -78,38 +81,55 @@ package struct TraversalTheory: Sendable {
         return NATPath(([index] + ways[index]).compactMap { hop($0, nil) })
     }
 
+    /// The router that keeps a host's client from the rendezvous; nil where none does.
+    package func barrierToRendezvous(_ host: String, interface: String) -> String? {
+        side(host, interface).flatMap { $0.inbound.barrier?.router }
+    }
+
     /// The verdict on two hosts' interfaces of one WireGuard network.
     package func verdict(_ from: String, _ to: String, interface: String) -> Verdict {
         guard let a = side(from, interface), let b = side(to, interface) else {
             return Verdict(path: .none, reason: "\(from) and \(to) are not both hosts with \(interface)")
         }
-        let (isDirect, reason) = judge(a, b, interface)
+        let (isDirect, reason) = judge(a, b)
         return Verdict(path: isDirect ? .direct : .none, reason: reason())
     }
 
-    /// The same without a sentence.
-    func path(_ from: String, _ to: String, interface: String) -> PlannedPair.Path {
-        guard let a = side(from, interface), let b = side(to, interface) else { return .none }
-        return judge(a, b, interface).isDirect ? .direct : .none
+    /// The same without a sentence, for each pair of a network's members that is asked for.
+    ///
+    /// Members are looked up only once: a mesh of 1,000 hosts has half a million pairs.
+    func paths(among hosts: [String], interface: String) -> (_ first: Int, _ second: Int) -> PlannedPair.Path
+    {
+        let sides = hosts.map { side($0, interface) }
+        return { first, second in
+            guard let a = sides[first], let b = sides[second] else { return .none }
+            return judge(a, b).isDirect ? .direct : .none
+        }
     }
 
     // MARK: Sides
 
     private struct Side {
         var name: String
+        var interface: String
         var index: Int
         var endpoint: Endpoint
-        /// The network in which the other side, or the rendezvous, sees this one's endpoint; the nodes below it.
+        /// The nodes below the network in which the other side, by the rendezvous, knows this one's endpoint.
         var known: [Int]
+        /// Those of them that translate, and what they do together.
+        var translators: [Int]
+        var inbound: NATPath
     }
 
     private func side(_ host: String, _ interface: String) -> Side? { sides["\(host).\(interface)"] }
 
     private func makeSide(_ tunnel: PlannedTunnel) -> Side? {
         guard let index = indices[tunnel.host], let address = nodes[index].address else { return nil }
+        let known = rendezvous.map { below(index, meeting: $0) } ?? ways[index]
+        let endpoint = Endpoint(address, port: tunnel.listenPort)
         return Side(
-            name: tunnel.host, index: index, endpoint: Endpoint(address, port: tunnel.listenPort),
-            known: rendezvous.map { below(index, meeting: $0) } ?? ways[index])
+            name: tunnel.host, interface: tunnel.interface, index: index, endpoint: endpoint, known: known,
+            translators: translators(known), inbound: path(known, from: endpoint))
     }
 
     /// The nodes on the way from one host up to, and without, the first network that both are in.
@@ -134,6 +154,12 @@ package struct TraversalTheory: Sendable {
             })
     }
 
+    /// The networks in which an address is known that the way begins at: up to the LAN of the first NAT.
+    private func realm(_ way: [Int]) -> [Int] {
+        guard let end = way.firstIndex(where: { $0 >= 0 && nodes[$0].nat != nil }) else { return way }
+        return Array(way[...end])
+    }
+
     private func translators(_ way: some Sequence<Int>) -> [Int] {
         way.filter { $0 >= 0 && nodes[$0].nat != nil }
     }
@@ -153,8 +179,8 @@ package struct TraversalTheory: Sendable {
         }
     }
 
-    private func judge(_ a: Side, _ b: Side, _ interface: String) -> (isDirect: Bool, reason: () -> String) {
-        for (side, other) in [(a, b), (b, a)] {
+    private func judge(_ a: Side, _ b: Side) -> (isDirect: Bool, reason: () -> String) {
+        for (side, other) in [(a, b), (b, a)] where hasBarriers {
             let way = side.known + below(side.index, meeting: other.index)
             guard let barrier = path(way, from: side.endpoint).barrier else { continue }
             return (
@@ -165,9 +191,9 @@ package struct TraversalTheory: Sendable {
             )
         }
         if let local = localAddress(a, b) ?? localAddress(b, a) { return (true, local) }
-        let way = passage(a, to: b, interface)
+        let way = passage(a, to: b)
         if way.isOpen { return (true, { way.reason }) }
-        let back = passage(b, to: a, interface)
+        let back = passage(b, to: a)
         if back.isOpen { return (true, { back.reason }) }
         return (
             false,
@@ -176,13 +202,13 @@ package struct TraversalTheory: Sendable {
     }
 
     /// Whether a packet that `a` sends to the known endpoint of `b` arrives, once both have sent.
-    private func passage(_ a: Side, to b: Side, _ interface: String) -> Passage {
-        if let fixed = fixedEndpoint(of: b, at: a, interface), leads(fixed, to: b) {
+    private func passage(_ a: Side, to b: Side) -> Passage {
+        if let fixed = fixedEndpoint(of: b, at: a), leads(fixed, to: b) {
             return .open { "\(fixed) always leads to \(b.name)" }
         }
         // Where a's packet leaves its own NATs: below the NAT that has b's endpoint, or in it when a is behind it too.
         let way = ways[a.index]
-        let outermost = translators(b.known).last
+        let outermost = b.translators.last
         let sent: ArraySlice<Int>
         if let outermost, let end = way.firstIndex(of: outermost) {
             guard nodes[outermost].nat?.behaviour.hairpin == true else {
@@ -194,17 +220,16 @@ package struct TraversalTheory: Sendable {
             }
             sent = way[...end]
         } else {
-            let network = ways[outermost ?? b.index].first ?? -1
-            guard let end = way.firstIndex(of: network) else {
+            let realm = realm(ways[outermost ?? b.index])
+            guard let end = way.firstIndex(where: { realm.contains($0) }) else {
                 return .shut {
-                    "the endpoint by which \(b.name) is known lies in the LAN of \(nodes[network].name), where \(a.name)"
-                        + " is not"
+                    "the endpoint by which \(b.name) is known lies behind \(nodes[realm[0]].name), where \(a.name) is not"
                 }
             }
             sent = way[..<end]
         }
         return admission(
-            a, translators(sent), path(sent, from: a.endpoint), to: b, path(b.known, from: b.endpoint))
+            a, translators(sent), path(sent, from: a.endpoint), to: b, b.inbound)
     }
 
     /// Whether the NATs in front of `b` let in what comes from `a`'s.
@@ -225,7 +250,7 @@ package struct TraversalTheory: Sendable {
                     + " (\(mapper.router): \(mapper.mapping.rawValue) mapping)"
             }
         }
-        guard translators(a.known) == sent, hasOneAddress(a, sent) else {
+        guard a.translators == sent, hasOneAddress(a, sent) else {
             return .shut {
                 "\(filters), and \(a.name)'s packets come from another address than the one that \(b.name) knows"
             }
@@ -246,9 +271,9 @@ package struct TraversalTheory: Sendable {
         }
     }
 
-    private func fixedEndpoint(of b: Side, at a: Side, _ interface: String) -> Endpoint? {
+    private func fixedEndpoint(of b: Side, at a: Side) -> Endpoint? {
         guard hasFixedEndpoints else { return nil }
-        return tunnels["\(a.name).\(interface)"]?.peers.first { $0.host == b.name }?.endpoint
+        return tunnels["\(a.name).\(a.interface)"]?.peers.first { $0.host == b.name }?.endpoint
     }
 
     /// Whether the NATs give a host one external address, whoever it sends to.
@@ -270,8 +295,8 @@ package struct TraversalTheory: Sendable {
 
     /// Hosts that the rendezvous sees at one external address are told each other's local addresses.
     private func localAddress(_ a: Side, _ b: Side) -> (() -> String)? {
-        guard rendezvous != nil, let outermost = translators(a.known).last,
-            translators(b.known).last == outermost,
+        guard rendezvous != nil, let outermost = a.translators.last,
+            b.translators.last == outermost,
             let address = external(of: a, at: outermost), external(of: b, at: outermost) == address,
             translators(below(b.index, meeting: a.index)).isEmpty
         else { return nil }

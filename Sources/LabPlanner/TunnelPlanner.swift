@@ -176,7 +176,8 @@ struct TunnelPlanner {
             first
         }
         return topology.networks.flatMap { network in
-            network.pairs.map { pair in
+            let theory = theory.paths(among: network.members.map(\.host), interface: network.name)
+            return network.pairs.map { pair in
                 let (from, to) = (network.members[pair.first].host, network.members[pair.second].host)
                 // Hashing a set of two names costs more than all else; most files expect nothing.
                 let wish = expectations.isEmpty ? nil : expectations[[from, to]]
@@ -184,7 +185,7 @@ struct TunnelPlanner {
                     switch wish {
                     case .some(.direct): .direct
                     case .some(.none): .none
-                    case nil: theory.path(from, to, interface: network.name)
+                    case nil: theory(pair.first, pair.second)
                     }
                 return PlannedPair(from: from, to: to, interface: network.name, expected: expected)
             }

@@ -1,5 +1,6 @@
 import CNatlab
 import Glibc
+import LabPlanner
 import NetlinkWire
 import SystemCalls
 import WireGuardControl
@@ -142,12 +143,10 @@ extension Doctor {
         let name = "nftables"
         guard let place else { return untried(name) }
         do throws(OperationFailure) {
-            try NetfilterTables.makeTable("natlab", in: place.network)
-            return DoctorCheck(name, .ok, "made a table")
+            try place.network.nft(natRulesToTry)
+            return DoctorCheck(name, .ok, "loaded a NAT's rules")
         } catch {
-            return DoctorCheck(
-                name, .missing, reason(error),
-                mend: kernelMend(module: "nf_tables", option: "CONFIG_NF_TABLES"))
+            return DoctorCheck(name, .missing, reason(error), mend: NftablesAbility.mend)
         }
     }
 

@@ -135,6 +135,7 @@ package final class LabBuild {
         let loadsFirewall = plan.steps.contains { if case .loadFirewall = $0.effect { true } else { false } }
         if loadsFirewall { try FirewallLoads.check() }
         try LinkAbilities.check(plan)
+        try NftablesAbility.check(plan)
         var backends: [String: LabRecord.Backend] = [:]
         for tunnel in plan.tunnels {
             backends["\(tunnel.host).\(tunnel.interface)"] = try drivers.wireGuard.resolve(tunnel.backend)

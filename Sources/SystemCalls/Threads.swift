@@ -1,3 +1,4 @@
+import CNatlab
 import Glibc
 import Synchronization
 

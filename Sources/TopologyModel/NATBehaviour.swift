@@ -67,6 +67,8 @@ package struct NATBehaviour: Codable, Hashable, Sendable {
     package var blockSize: Int
 
     package static let defaultBlockSize = 512
+    /// Blocks for hosts that the topology does not know.
+    package static let spareBlocks = 16
 
     private enum CodingKeys: String, CodingKey {
         case mapping, filtering, ports, hairpin, udp, pooling

@@ -100,7 +100,7 @@ extension TopologyChecker {
         }
     }
 
-    /// Room for a block of ports for each known host, and one that all others share.
+    /// Room for a block of ports for each known host, and for the spare ones.
     private func checkBlocks(_ index: Int) {
         let router = draft.routers[index]
         guard let behaviour = router.nat.behaviour, behaviour.ports == .block, let span = router.natSpan
@@ -110,7 +110,8 @@ extension TopologyChecker {
         let inside = insideAddresses(of: .router(index))
         let addresses = max(1, router.wan.count)
         // Paired hosts share the addresses out; else each has a block at each.
-        let perAddress = behaviour.pooling == .paired ? (inside + addresses - 1) / addresses + 1 : inside + 1
+        let known = behaviour.pooling == .paired ? (inside + addresses - 1) / addresses : inside
+        let perAddress = known + NATBehaviour.spareBlocks
         guard perAddress * behaviour.blockSize > Self.dynamicPorts else { return }
         report.error(
             "\(perAddress) blocks of \(behaviour.blockSize) ports do not fit into the \(Self.dynamicPorts) of an address",

@@ -51,7 +51,7 @@ package struct NATPreset: Sendable {
     private static let byName = Dictionary(
         all.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
 
-    package static let all: [NATPreset] = plain + nine
+    package static let all: [NATPreset] = plain + nine + field
 
     /// The names that the world uses for behaviours (RFC 3489 section 5), and the two ways to have no NAT.
     private static let plain: [NATPreset] = [
@@ -75,7 +75,7 @@ package struct NATPreset: Sendable {
             "rejected", .masquerade, NATBehaviour(udp: .reject), "masquerade that refuses UDP with ICMP"),
     ]
 
-    /// Each mapping with each filtering of RFC 4787: `eim-eif` ... `apdm-apdf`.
+    /// Each mapping with each filtering of RFC 4787, from `eim-eif` to `apdm-apdf`.
     package static let nine: [NATPreset] = NATDependence.allCases.flatMap { mapping in
         NATDependence.allCases.map { filtering in
             let behaviour = NATBehaviour(mapping: mapping, filtering: filtering)
@@ -84,4 +84,37 @@ package struct NATPreset: Sendable {
                 "\(mapping.rawValue) mapping, \(filtering.rawValue) filtering")
         }
     }
+
+    /// NATs that people meet, as far as there are citations for what they do: docs/nat.md has them.
+    private static let field: [NATPreset] = [
+        NATPreset(
+            "linux-masquerade", .masquerade, NATBehaviour(),
+            "a Linux router with MASQUERADE and a stateful firewall"),
+        NATPreset(
+            "openwrt", .masquerade, NATBehaviour(udpTimeout: 60), "OpenWrt's masquerading as it comes"),
+        NATPreset("docker-bridge", .masquerade, NATBehaviour(), "Docker's default bridge network"),
+        NATPreset(
+            "pfsense", .nftables, NATBehaviour(mapping: .addressAndPortDependent, udpTimeout: 60),
+            "pfSense's automatic outbound NAT"),
+        NATPreset(
+            "virtualbox-nat", .nftables,
+            NATBehaviour(filtering: .endpointIndependent, ports: .random, udpTimeout: 240),
+            "VirtualBox's NAT mode, and QEMU's user networking"),
+        NATPreset(
+            "azure-nat-gateway", .nftables,
+            NATBehaviour(mapping: .addressAndPortDependent, udpTimeout: 240), "Azure NAT Gateway"),
+        NATPreset(
+            "aws-nat-gateway", .nftables,
+            NATBehaviour(mapping: .addressAndPortDependent, udpTimeout: 350), "AWS NAT gateway"),
+        NATPreset(
+            "gcp-cloud-nat", .nftables,
+            NATBehaviour(
+                mapping: .addressAndPortDependent, ports: .block, udpTimeout: 30, blockSize: 64),
+            "Google Cloud NAT as it comes"),
+        NATPreset(
+            "cgnat-rfc6888", .nftables,
+            NATBehaviour(
+                filtering: .endpointIndependent, ports: .block, hairpin: true, udpTimeout: 300),
+            "a carrier's NAT as RFC 6888 asks for it"),
+    ]
 }

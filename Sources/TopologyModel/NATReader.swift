@@ -67,6 +67,7 @@ extension TopologyReader {
         guard report.errorCount == before else { return nil }
         check(result, node, entries, preset)
         guard report.errorCount == before else { return nil }
+        if let preset, !preset.nat.translates { return preset.nat }
         return Topology.NAT(
             name: preset?.name ?? result.shortName, engine: preset?.nat.engine ?? .nftables, behaviour: result
         )
@@ -123,7 +124,7 @@ extension TopologyReader {
         return entries.filter { $0.key == "forward" }.flatMap { forwards($0, of: label) }
     }
 
-    /// `forward = [{ port = 51820, to = "alpine1" }]`
+    /// The ports that lead to hosts: `forward = [{ port = 51820, to = "alpine1" }]`.
     func forwards(_ node: TOMLNode, of label: String) -> [ForwardDraft] {
         let hint = "write it like forward = [{ port = 51820, to = \"alpine1\" }]"
         guard case .array(let elements) = node.value, elements.allSatisfy(\.isTable) else {
@@ -149,7 +150,7 @@ extension TopologyReader {
         }
     }
 
-    /// `one-to-one = { alpine1 = "203.0.113.21" }`
+    /// The hosts with addresses of their own: `one-to-one = { alpine1 = "203.0.113.21" }`.
     func oneToOne(_ node: TOMLNode) -> [OneToOneDraft] {
         let hint = "write it like one-to-one = { alpine1 = \"203.0.113.21\" }"
         guard let entries = report.table(node, hint: hint) else { return [] }

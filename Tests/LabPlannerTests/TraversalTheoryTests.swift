@@ -88,6 +88,14 @@ struct TraversalTheoryTests {
         #expect(try verdict(text, "hub", "b").path == .direct)
     }
 
+    /// Routed is reached, also through a symmetric NAT; the address is known from the start.
+    @Test func routedOnly() throws {
+        let routed = home("plain", "\"none\"", host: "a", lan: 7)
+        #expect(try verdict(routed + home("far", "\"symmetric\"", host: "b")).path == .direct)
+        #expect(try verdict(routed + home("flat", "\"none\"", host: "b", lan: 8)).path == .direct)
+        #expect(try verdict(routed + home("far", "\"blocked\"", host: "b")).path == .none)
+    }
+
     /// A path is as strict as its strictest NAT.
     ///
     ///     internet ── carrier ── home ── a

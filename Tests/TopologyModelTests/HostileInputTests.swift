@@ -19,7 +19,7 @@ struct HostileInputTests {
     private static func templates() throws -> [[UInt8]] {
         let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appending(path: "Templates")
-        return try ["quickstart", "cgnat", "static"].map {
+        return try ["quickstart", "cgnat", "static", "carrier", "matrix"].map {
             [UInt8](try Data(contentsOf: folder.appending(path: "\($0).toml")))
         }
     }

@@ -44,6 +44,20 @@ struct TopologyTests {
         #expect(lab.rendezvous?.endpoint == nil)
     }
 
+    /// A preset in a table is the preset, also the one that is no NAT.
+    @Test func presetsInTables() throws {
+        for preset in NATPreset.all {
+            let lab = try topology(
+                """
+                [router.r]
+                uplink = "internet"
+                lan = "192.168.1.0/24"
+                nat = { preset = "\(preset.name)" }
+                """)
+            #expect(lab.routers.map(\.nat) == [preset.nat])
+        }
+    }
+
     @Test func everythingGiven() throws {
         let lab = try topology(
             """
