@@ -100,8 +100,10 @@ final class Bench {
     }
 
     /// Sends from remote endpoints to external ones.
-    func inward(_ flows: [(Endpoint, Endpoint)]) throws(OperationFailure) -> [Outcome] {
-        let outcomes = try exchange.deliver(flows.map { .inward($0.0, $0.1) })
+    func inward(
+        _ flows: [(Endpoint, Endpoint)], _ kind: Shot.Kind = .udp
+    ) throws(OperationFailure) -> [Outcome] {
+        let outcomes = try exchange.deliver(flows.map { .inward($0.0, $0.1, kind) })
         for outcome in outcomes {
             guard let sighting = outcome.sighting, sighting.side == .inside else { continue }
             inwardArrivals += 1

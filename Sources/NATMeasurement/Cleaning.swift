@@ -8,31 +8,44 @@ struct Cleaning {
     /// Of its hosts.
     let addresses: [IPAddress]
     /// Those of its hosts, what they were outside, and others that only it has used.
-    let endpoints: Set<Endpoint>
+    private var endpoints: Set<Endpoint>
+    /// How many connections there were.
+    private(set) var count = 0
+    /// By namespace: the external endpoints of those connections.
+    private(set) var traces: [String: Set<Endpoint>] = [:]
 
-    /// Deletes the connections, and the neighbours on all links; how many connections there were.
+    init(addresses: [IPAddress], endpoints: Set<Endpoint>) {
+        self.addresses = addresses
+        self.endpoints = endpoints
+    }
+
+    /// Deletes the connections, and the neighbours on all links.
     ///
     /// Goes on after a failure, and throws the first then.
-    func run(in networks: [NetworkNamespace]) throws(OperationFailure) -> Int {
-        var count = 0
+    ///
+    /// - Parameter networks: from the inside: what one router has made of an endpoint tells the connection in the next.
+    mutating func run(in networks: [NetworkNamespace]) throws(OperationFailure) {
         var first: OperationFailure?
         for network in networks {
             do throws(OperationFailure) {
-                count += try removeConnections(in: network)
+                try removeConnections(in: network)
                 try removeNeighbours(in: network)
             } catch { first = first ?? error }
         }
         if let first { throw first }
-        return count
     }
 
-    private func removeConnections(in network: NetworkNamespace) throws(OperationFailure) -> Int {
+    private mutating func removeConnections(in network: NetworkNamespace) throws(OperationFailure) {
         let socket = try ConntrackSocket(network)
-        var count = 0
+        var external: Set<Endpoint> = []
         for entry in try socket.entries() where isOwn(entry) {
+            // Outward its answers come there; inward it was sent there.
+            external.insert(entry.reply.destinationEndpoint)
+            external.insert(entry.original.destinationEndpoint)
             if try socket.delete(entry) { count += 1 }
         }
-        return count
+        endpoints.formUnion(external)
+        traces[network.name] = external
     }
 
     /// By the endpoints too: another measurement may have the same addresses, on other ports.
@@ -40,7 +53,7 @@ struct Cleaning {
         addresses.contains(where: entry.has)
             && [entry.original, entry.reply].contains { tuple in
                 endpoints.contains(Endpoint(tuple.source, port: tuple.sourcePort))
-                    || endpoints.contains(Endpoint(tuple.destination, port: tuple.destinationPort))
+                    || endpoints.contains(tuple.destinationEndpoint)
             }
     }
 
@@ -55,4 +68,8 @@ struct Cleaning {
             }
         }
     }
+}
+
+extension ConntrackTuple {
+    fileprivate var destinationEndpoint: Endpoint { Endpoint(destination, port: destinationPort) }
 }

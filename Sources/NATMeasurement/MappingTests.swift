@@ -17,9 +17,27 @@ extension Bench {
         }
         let targets = [remote, remoteOtherPort, otherRemote, otherRemoteOtherPort]
         result.mapping = Classification.mapping(try samples(to: targets, .udp))
-        if request.scope == .router {
-            result.tcpMapping = Classification.mapping(try samples(to: targets, .syn))
+        if request.scope == .router { try testTCPMapping(targets) }
+    }
+
+    /// The same for TCP alone, where UDP does not come through.
+    func testTCPMapping() throws(OperationFailure) {
+        guard let otherRemote, let otherRemoteOtherPort else {
+            result.tcpMapping = .none(Self.noSecondRemote)
+            return
         }
+        try testTCPMapping([remote, remoteOtherPort, otherRemote, otherRemoteOtherPort])
+        guard let external = pairs[host]?.first else { return }
+        result.translated = Finding(external != host, "\(host) was \(external) outside, by TCP")
+    }
+
+    private func testTCPMapping(_ targets: [Endpoint]) throws(OperationFailure) {
+        let samples = try samples(to: targets, .syn)
+        // UDP may be translated where TCP is not.
+        let plain = samples.first { $0.external.contains($0.internalEndpoint) }
+        result.tcpMapping =
+            plain.map { .none("\($0.internalEndpoint) was the same outside: TCP is not translated") }
+            ?? Classification.mapping(samples)
     }
 
     /// So many internal endpoints: a random external port is now and then the same twice.

@@ -63,12 +63,15 @@ package enum NATMeter {
             exchange.patience = max(exchange.patience, answered * 3)
             try bench.run()
         }
-        let removed = Result { () throws(OperationFailure) in
-            let cleaning = Cleaning(addresses: hosts + remotes, endpoints: bench.ownEndpoints)
-            return try cleaning.run(in: [request.network] + request.above)
+        var cleaning = Cleaning(addresses: hosts + remotes, endpoints: bench.ownEndpoints)
+        let removal = Result { () throws(OperationFailure) in
+            try cleaning.run(in: [request.network] + request.above)
         }
         try outcome.get()
-        bench.result.removedConnections = try removed.get()
+        try removal.get()
+        bench.result.removedConnections = cleaning.count
+        bench.result.traces = cleaning.traces.mapValues(Array.init)
+        bench.result.addresses = hosts + remotes
         return bench.result
     }
 
@@ -104,11 +107,18 @@ package enum NATMeter {
 extension Bench {
     /// All tests, one after the other.
     fileprivate func run() throws(OperationFailure) {
-        guard try testReach() else { return finish() }
+        guard try testReach() else {
+            if request.scope == .router {
+                try testTCPMapping()
+                try testOutside()
+            }
+            return finish()
+        }
         try testMapping()
         try testPorts()
         try testFiltering()
         if request.scope == .router {
+            try testOutside()
             try testSharing()
             try testEarlyPacket()
             try testRemoteSource()

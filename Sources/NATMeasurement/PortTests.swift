@@ -64,6 +64,13 @@ extension Bench {
             result.sharedDelivery = .none(Classification.nothingArrived)
             return
         }
+        if let plain = zip(flows, external).first(where: { !request.externalAddresses.contains($1.address) })
+        {
+            let reason = "\(plain.0.0) came out as \(plain.1), which is none of the router's addresses"
+            result.sharing = .none(reason)
+            result.sharedDelivery = .none(reason)
+            return
+        }
         result.sharing =
             external[2] == external[3] && external[4] == external[5]
             ? Finding(.overloaded, "\(flows[2].0) and \(flows[3].0) were both \(external[2])")

@@ -133,6 +133,8 @@ package struct RouterMeasurement: Codable, Hashable, Sendable {
     package var remoteSource: Finding<RemoteSource>
     package var hairpin: Finding<Hairpin>
     package var unsolicited: Finding<Unsolicited>
+    /// The same at an external port that no mapping has.
+    package var closedPort: Finding<Unsolicited>
     /// Whether a packet from outside to an internal address is let in.
     package var exposed: Finding<Bool>
     /// ICMP errors from outside reach the internal host, with the packet that they return translated back.
@@ -157,12 +159,18 @@ package struct RouterMeasurement: Codable, Hashable, Sendable {
     package var externalEndpoints: [Endpoint]
     /// Connections that the measurement left in the routers and took out again.
     package var removedConnections: Int
+    /// By namespace: the external endpoints of those connections, where a NAT may have noted them down besides.
+    package var traces: [String: [Endpoint]]
+    /// The addresses of the measurement's hosts.
+    package var addresses: [IPAddress]
 
     private enum CodingKeys: String, CodingKey {
-        case router, translated, udp, mapping, filtering, ports, preserved, parity, pooling, sharing, hairpin
+        case router, addresses, traces, translated, udp, mapping, filtering, ports, preserved, parity,
+            pooling, sharing, hairpin
         case unsolicited, exposed, icmp, fragments, lifetime, forwards
         case sharedDelivery = "shared_delivery"
         case earlyPacket = "early_packet"
+        case closedPort = "closed_port"
         case remoteSource = "remote_source"
         case icmpSurvived = "icmp_survived"
         case fragmentsReversed = "fragments_reversed"
@@ -193,6 +201,7 @@ package struct RouterMeasurement: Codable, Hashable, Sendable {
         remoteSource = .none(reason)
         hairpin = .none(reason)
         unsolicited = .none(reason)
+        closedPort = .none(reason)
         exposed = .none(reason)
         icmp = .none(reason)
         icmpSurvived = .none(reason)
@@ -207,5 +216,7 @@ package struct RouterMeasurement: Codable, Hashable, Sendable {
         internalEndpoints = []
         externalEndpoints = []
         removedConnections = 0
+        traces = [:]
+        addresses = []
     }
 }
