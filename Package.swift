@@ -73,7 +73,11 @@ let package = Package(
             ]),
         layer(
             "PeeringCheck",
-            ["LabPlanner", "LinuxLab", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls"]),
+            [
+                "NATMeasurement", "LabPlanner", "LinuxLab", "TopologyModel", "NetlinkWire",
+                "WireGuardControl",
+                "WireGuardKeys", "NetAddress", "SystemCalls",
+            ]),
         layer(
             "NATMeasurement", ["TopologyModel", "NetlinkWire", "NetAddress", "SystemCalls", "CNatlab"]),
         layer(
@@ -86,7 +90,7 @@ let package = Package(
         layer(
             "NatlabCommands",
             [
-                "LabAgent", "PeeringCheck", "RendezvousService", "LinuxLab", "LabPlanner",
+                "LabAgent", "PeeringCheck", "NATMeasurement", "RendezvousService", "LinuxLab", "LabPlanner",
                 "TopologyModel", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
                 "LabTemplates",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -97,6 +101,9 @@ let package = Package(
             resources: [
                 .embedInCode("quickstart.toml"), .embedInCode("cgnat.toml"),
                 .embedInCode("mobile.toml"), .embedInCode("static.toml"),
+                .embedInCode("same-nat.toml"), .embedInCode("full-cone.toml"),
+                .embedInCode("symmetric.toml"), .embedInCode("hairpin.toml"),
+                .embedInCode("carrier.toml"), .embedInCode("matrix.toml"),
             ],
             swiftSettings: strict),
         .executableTarget(name: "natlab", dependencies: ["NatlabCommands"], swiftSettings: strict),
@@ -116,7 +123,10 @@ let package = Package(
             ["WireGuardControl", "WireGuardKeys", "NetlinkWire", "NetAddress", "SystemCalls"]),
         tests(
             "PeeringCheckTests",
-            ["PeeringCheck", "LabPlanner", "WireGuardControl", "WireGuardKeys", "NetAddress"]),
+            [
+                "PeeringCheck", "NATMeasurement", "LinuxLab", "LabPlanner", "TopologyModel",
+                "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
+            ]),
         tests(
             "NATMeasurementTests", ["NATMeasurement", "TopologyModel", "NetAddress", "SystemCalls"]),
         tests(
@@ -128,7 +138,8 @@ let package = Package(
 
         // Privileged tests: root, the running kernel, real tools as witnesses.
         .target(
-            name: "TestSupport", dependencies: ["SystemCalls", "CNatlab"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["SystemCalls", "CNatlab", "LabTemplates"],
+            path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(
             "LinuxLabPrivilegedTests",
@@ -152,6 +163,7 @@ let package = Package(
                 "NATMeasurement", "TopologyModel", "NetlinkWire", "NetAddress", "SystemCalls", "TestSupport",
             ]),
         tests("EndToEndPrivilegedTests", ["TestSupport", "SystemCalls", "LabTemplates", "natlab"]),
+        tests("NATPrivilegedTests", ["TestSupport", "SystemCalls", "natlab"]),
     ],
     cxxLanguageStandard: .cxx17
 )

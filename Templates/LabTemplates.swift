@@ -15,6 +15,12 @@ package struct LabTemplate: Sendable {
         LabTemplate(name: "cgnat", bytes: PackageResources.cgnat_toml),
         LabTemplate(name: "mobile", bytes: PackageResources.mobile_toml),
         LabTemplate(name: "static", bytes: PackageResources.static_toml),
+        LabTemplate(name: "same-nat", bytes: PackageResources.same_nat_toml),
+        LabTemplate(name: "full-cone", bytes: PackageResources.full_cone_toml),
+        LabTemplate(name: "symmetric", bytes: PackageResources.symmetric_toml),
+        LabTemplate(name: "hairpin", bytes: PackageResources.hairpin_toml),
+        LabTemplate(name: "carrier", bytes: PackageResources.carrier_toml),
+        LabTemplate(name: "matrix", bytes: PackageResources.matrix_toml),
     ]
 
     private init(name: String, bytes: [UInt8]) {

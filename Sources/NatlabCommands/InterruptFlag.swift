@@ -3,7 +3,7 @@ import Glibc
 /// Turns SIGINT, SIGTERM and SIGHUP into a question that can be asked between two steps.
 ///
 /// The signals are blocked and stay pending: no handler runs at an awkward moment, and nothing is lost (sigpending(2)).
-struct InterruptFlag {
+struct InterruptFlag: Sendable {
     private static let numbers = [SIGINT, SIGTERM, SIGHUP]
 
     /// To be made on the main thread before any other thread exists: they inherit the blocked signals.

@@ -22,7 +22,9 @@ package struct NatlabCommand: ParsableCommand {
         version: natlabVersion,
         subcommands: [
             InitCommand.self, CheckCommand.self, PlanCommand.self, UpCommand.self, VerifyCommand.self,
-            StatusCommand.self, ListCommand.self, ExecCommand.self, ShellCommand.self, LogsCommand.self,
+            NATCommand.self, MatrixCommand.self, StatusCommand.self, ListCommand.self, ExecCommand.self,
+            ShellCommand.self,
+            LogsCommand.self,
             DownCommand.self, DoctorCommand.self, RendezvousCommand.self, AgentCommand.self,
         ])
 

@@ -107,3 +107,16 @@ final class ProgressLine {
         try? Terminal.write("\r\u{1B}[K", to: STDERR_FILENO)
     }
 }
+
+/// One line on a terminal for as long as something takes whose end cannot be told; silent elsewhere.
+struct Notice {
+    private let isShown = Terminal.isColourful(STDERR_FILENO)
+
+    init(_ text: String) {
+        if isShown { try? Terminal.write("\r\(text) ...\u{1B}[K", to: STDERR_FILENO) }
+    }
+
+    func clear() {
+        if isShown { try? Terminal.write("\r\u{1B}[K", to: STDERR_FILENO) }
+    }
+}

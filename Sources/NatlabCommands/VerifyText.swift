@@ -24,7 +24,13 @@ struct VerifyText {
         var lines =
             report.pairs.isEmpty
             ? ["lab '\(report.lab)' has no WireGuard peers: nothing to verify"] : [table.text]
-        for pair in report.pairs where !pair.ok { lines.append("\(pair.from) - \(pair.to): \(pair.reason)") }
+        for pair in report.pairs {
+            if !pair.ok { lines.append("\(pair.from) - \(pair.to): \(pair.reason)") }
+            if let theory = pair.theory {
+                let word = theory.path == .direct ? "could punch" : "cannot punch"
+                lines.append("\(pair.from) - \(pair.to) \(word) by theory: \(theory.reason)")
+            }
+        }
         lines += report.problems.map { Terminal.paint($0, .red) }
         text = lines.joined(separator: "\n")
     }

@@ -1,5 +1,6 @@
 package import LabPlanner
 package import NetAddress
+import TopologyModel
 
 /// Whose an underlay address is, seen from one host on the way to another.
 package struct AddressBook: Sendable {
@@ -7,23 +8,36 @@ package struct AddressBook: Sendable {
     private let addresses: [(node: String, address: IPAddress)]
     /// A host's way out: its own address, then the WAN address of each router up to the segment.
     private let ways: [String: [(node: String, address: IPAddress)]]
+    private let hairpinning: Set<String>
     private let tunnelPrefixes: [IPPrefix]
     private let tunnelAddresses: [(host: String, address: IPAddress)]
 
     package init(_ plan: LabPlan) {
         let nodes = Dictionary(plan.nodes.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        addresses = plan.nodes.flatMap { node in node.interfaces.map { (node.name, $0.address.address) } }
+        /// Those of a router's WAN beside the first.
+        func further(_ node: PlannedNode) -> [(node: String, address: IPAddress)] {
+            let nat = node.translation
+            return ((nat?.externals.dropFirst() ?? []) + (nat?.oneToOne.map(\.external) ?? [])).map {
+                (node.name, $0)
+            }
+        }
+        addresses = plan.nodes.flatMap { node in
+            node.interfaces.map { (node.name, $0.address.address) } + further(node)
+        }
         var ways: [String: [(node: String, address: IPAddress)]] = [:]
         for host in plan.nodes where host.kind == .host {
             var way: [(node: String, address: IPAddress)] = []
             var next: PlannedNode? = host
-            while let node = next, node.kind != .segment, way.count <= nodes.count {
+            while let node = next, node.kind != .segment, way.count <= addresses.count {
                 if let outer = node.interfaces.first { way.append((node.name, outer.address.address)) }
+                way += further(node)
                 next = node.uplink.flatMap { nodes[$0] }
             }
             ways[host.name] = way
         }
         self.ways = ways
+        hairpinning = Set(
+            plan.nodes.filter { $0.translation?.behaviour.hairpin == true }.map(\.name))
         tunnelPrefixes = plan.tunnels.map(\.address.network)
         tunnelAddresses = plan.tunnels.map { ($0.host, $0.address.address) }
     }
@@ -56,6 +70,15 @@ package struct AddressBook: Sendable {
     /// Whether `node` is a router on `host`'s own way out.
     package func isBehind(_ host: String, _ node: String) -> Bool {
         ways[host]?.dropFirst().contains { $0.node == node } ?? false
+    }
+
+    /// Whether hosts behind a router reach each other's external endpoints through it.
+    package func hairpins(_ router: String) -> Bool { hairpinning.contains(router) }
+
+    /// The routers on a host's way out, from the inside.
+    package func routers(of host: String) -> [String] {
+        var seen: Set<String> = []
+        return (ways[host] ?? []).dropFirst().map(\.node).filter { seen.insert($0).inserted }
     }
 
     /// The host with this address inside a tunnel.

@@ -2,6 +2,21 @@ package import LabPlanner
 package import NetAddress
 package import WireGuardControl
 
+/// A router on a host's own way shows it a remote endpoint as another one than it is.
+///
+/// Linux does so where the answer to an inbound packet would clash with a flow of another mapping: the endpoint that
+/// WireGuard then has exists on no NAT, and is right all the same.
+package struct EndpointTranslation: Codable, Hashable, Sendable {
+    package var router: String
+    /// As it is on the router's other side.
+    package var original: Endpoint
+
+    package init(router: String, original: Endpoint) {
+        self.router = router
+        self.original = original
+    }
+}
+
 /// What one side of a pair knows and did during this verify.
 package struct SideEvidence: Sendable {
     package var host: String
@@ -26,6 +41,8 @@ package struct SideEvidence: Sendable {
     package var clientSays: String?
     /// The client knows by now that it has nothing to try: see `ClientWord`.
     package var clientCannotTry: Bool
+    /// Who has made the peer's endpoint what this side sees; nil where nobody has.
+    package var translation: EndpointTranslation?
 
     package init(host: String) {
         self.host = host
@@ -107,7 +124,8 @@ package struct PairJudge: Sendable {
             endpointOwner: ownerName(a, towards: b),
             returnEndpoint: b.peer?.endpoint, returnEndpointOwner: ownerName(b, towards: a),
             handshakeAge: handshakeAge(a, b, now: now), firstHandshake: firstHandshake,
-            roundTrip: [a.quickestEcho, b.quickestEcho].compactMap { $0 }.min(), reason: reason)
+            roundTrip: [a.quickestEcho, b.quickestEcho].compactMap { $0 }.min(), reason: reason,
+            translation: a.translation, returnTranslation: b.translation)
     }
 
     // MARK: -
@@ -166,12 +184,12 @@ package struct PairJudge: Sendable {
             + "\(sharedRouter(endpoint, a, b))\(told)"
     }
 
-    /// Where the packets would have to turn round in a NAT that both are behind: natlab's NATs do not do that.
+    /// Where the packets would have to turn round in a NAT that both are behind.
     private func sharedRouter(_ endpoint: Endpoint, _ a: SideEvidence, _ b: SideEvidence) -> String {
         guard
             case .onPath(let node) = addresses.owner(
                 of: endpoint.address, seenFrom: a.host, towards: b.host),
-            addresses.isBehind(a.host, node)
+            addresses.isBehind(a.host, node), !addresses.hairpins(node)
         else { return "" }
         return "; both are behind \(node), which does not hairpin"
     }
@@ -194,7 +212,9 @@ package struct PairJudge: Sendable {
 
     private func path(_ a: SideEvidence, towards b: SideEvidence) -> String {
         guard let endpoint = a.peer?.endpoint else { return "no endpoint" }
-        return "\(endpoint) (\(describe(endpoint, a, b)))"
+        let owner = describe(endpoint, a, b)
+        guard let translation = a.translation else { return "\(endpoint) (\(owner))" }
+        return "\(endpoint) (\(owner)'s \(translation.original), translated by \(translation.router))"
     }
 
     private func handshakeAge(_ a: SideEvidence, _ b: SideEvidence, now: WallTime) -> Double? {

@@ -1,6 +1,6 @@
 import Glibc
 package import LabPlanner
-import NetAddress
+package import NetAddress
 import SystemCalls
 package import WireGuardControl
 package import WireGuardKeys
@@ -74,6 +74,7 @@ package final class Verifier {
     private let tunnels: [TunnelAccess]
     private let judge: PairJudge
     private let words: (_ host: String, _ interface: String) -> [PublicKey: ClientWord]
+    private let translation: (_ host: String, _ remote: Endpoint) -> EndpointTranslation?
     private let builtAt: WallTime
     private var nextRead = MonotonicTime.now()
     private let identifier = UInt16.random(in: 1...UInt16.max)
@@ -110,12 +111,15 @@ package final class Verifier {
     /// - Parameters:
     ///   - tunnels: one for each tunnel of the plan that could be opened; pairs that need another are judged without.
     ///   - words: what a tunnel's rendezvous client says, by peer key; asked again while pairs are open.
+    ///   - translation: which router on a host's way shows it this remote endpoint in place of another.
     package init(
         plan: LabPlan, builtAt: WallTime, tunnels: [TunnelAccess],
-        words: @escaping (_ host: String, _ interface: String) -> [PublicKey: ClientWord]
+        words: @escaping (_ host: String, _ interface: String) -> [PublicKey: ClientWord],
+        translation: @escaping (_ host: String, _ remote: Endpoint) -> EndpointTranslation? = { _, _ in nil }
     ) {
         self.tunnels = tunnels
         self.words = words
+        self.translation = translation
         self.builtAt = builtAt
         judge = PairJudge(
             addresses: AddressBook(plan), builtAt: builtAt,
@@ -143,8 +147,12 @@ package final class Verifier {
     ///
     /// - Parameters:
     ///   - timeout: for the whole.
+    ///   - isCancelled: asked several times a second; true decides what is open as if the time were up.
     ///   - progress: told after each change: how many pairs are decided, of how many.
-    package func run(timeout: Duration, progress: (_ decided: Int, _ all: Int) -> Void) -> [PairVerdict] {
+    package func run(
+        timeout: Duration, isCancelled: () -> Bool = { false },
+        progress: (_ decided: Int, _ all: Int) -> Void
+    ) -> [PairVerdict] {
         let start = MonotonicTime.now()
         let deadline = start + timeout
         readDevices(of: Set(pairs.flatMap { $0.sides.map(\.tunnel) }))
@@ -164,7 +172,7 @@ package final class Verifier {
             }
             waitForReplies(until: min(nextEcho, deadline))
             now = MonotonicTime.now()
-            if decide(elapsed: now - start, isLast: now >= deadline) {
+            if decide(elapsed: now - start, isLast: now >= deadline || isCancelled()) {
                 progress(pairs.count { $0.verdict != nil }, pairs.count)
             }
         }
@@ -344,10 +352,17 @@ package final class Verifier {
                 && judge.hasTriedEnough(from.evidence, to.evidence)
             guard isLast || isDirect || isBroken || isNone else { continue }
             pairs[index].verdict = judge.verdict(
-                pairs[index].planned, from: from.evidence, to: to.evidence, firstHandshake: nil, now: wall)
+                pairs[index].planned, from: translated(from), to: translated(to), firstHandshake: nil,
+                now: wall)
             changed = true
         }
         return changed
+    }
+
+    private func translated(_ side: Side) -> SideEvidence {
+        var evidence = side.evidence
+        evidence.translation = evidence.peer?.endpoint.flatMap { translation(evidence.host, $0) }
+        return evidence
     }
 
     /// Adds when each connected pair's first handshake was; the clients may notice it a moment after WireGuard.

@@ -42,13 +42,20 @@ package struct PairVerdict: Codable, Hashable, Sendable {
     package var roundTrip: Double?
     /// One sentence: why it is so.
     package var reason: String
+    /// Who makes `endpoint` of another one; nil where it is the other side's own.
+    package var translation: EndpointTranslation?
+    /// The same for `returnEndpoint`.
+    package var returnTranslation: EndpointTranslation?
+    /// What the NATs on both ways let one expect.
+    package var theory: TraversalTheory.Verdict?
 
     package init(
         from: String, to: String, interface: String, expected: PlannedPair.Path, observed: PlannedPair.Path,
         ok: Bool,
         endpoint: Endpoint? = nil, endpointOwner: String? = nil, returnEndpoint: Endpoint? = nil,
         returnEndpointOwner: String? = nil, handshakeAge: Double? = nil, firstHandshake: Double? = nil,
-        roundTrip: Double? = nil, reason: String
+        roundTrip: Double? = nil, reason: String, translation: EndpointTranslation? = nil,
+        returnTranslation: EndpointTranslation? = nil
     ) {
         self.from = from
         self.to = to
@@ -64,16 +71,20 @@ package struct PairVerdict: Codable, Hashable, Sendable {
         self.firstHandshake = firstHandshake
         self.roundTrip = roundTrip
         self.reason = reason
+        self.translation = translation
+        self.returnTranslation = returnTranslation
     }
 
     enum CodingKeys: String, CodingKey {
-        case from, to, interface, expected, observed, ok, endpoint, reason
+        case from, to, interface, expected, observed, ok, endpoint, reason, theory
         case endpointOwner = "endpoint_owner"
         case returnEndpoint = "return_endpoint"
         case returnEndpointOwner = "return_endpoint_owner"
         case handshakeAge = "handshake_age_s"
         case firstHandshake = "first_handshake_ms"
         case roundTrip = "rtt_ms"
+        case translation = "endpoint_translation"
+        case returnTranslation = "return_endpoint_translation"
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -93,5 +104,8 @@ package struct PairVerdict: Codable, Hashable, Sendable {
         try container.encode(firstHandshake, forKey: .firstHandshake)
         try container.encode(roundTrip, forKey: .roundTrip)
         try container.encode(reason, forKey: .reason)
+        try container.encode(translation, forKey: .translation)
+        try container.encode(returnTranslation, forKey: .returnTranslation)
+        try container.encode(theory, forKey: .theory)
     }
 }

@@ -29,7 +29,9 @@ private enum JSONValue: Decodable {
         case .other: return []
         case .array(let values): return values.reduce(into: []) { $0.formUnion($1.keys("\(path)[]")) }
         case .object(let object):
-            if path.hasSuffix(".addresses") || path.hasSuffix(".backends") { return [] }
+            // The properties that have evidence are those that were measured.
+            let own = [".addresses", ".backends", ".evidence"]
+            if own.contains(where: { path.hasSuffix($0) }) { return [] }
             return object.reduce(into: []) { keys, entry in
                 let here = "\(path).\(entry.key)"
                 keys.insert(here)
@@ -80,6 +82,18 @@ private enum JSONValue: Decodable {
             try compare("list", natlab.run("list", "--json"))
             try compare("down", natlab.run("down", "--lab", lab.name, "--json"))
             try compare("doctor", natlab.run("doctor", "--json"))
+        }
+    }
+
+    @Test func everyKeyOfMeasurementsIsPrintedAndDocumented() throws {
+        try withCleanup { cleanup in
+            let natlab = try Natlab(cleanup)
+            // Routers and a path through two of them.
+            let lab = try natlab.writeTemplate("cgnat")
+            try lab.up()
+            try compare("nat", natlab.run("nat", "--lab", lab.name, "--json"))
+            try natlab.succeed("down", "--lab", lab.name)
+            try compare("matrix", natlab.run("matrix", "full-cone", "--order", "together", "--json"))
         }
     }
 

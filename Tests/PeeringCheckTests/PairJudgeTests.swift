@@ -69,6 +69,20 @@ private func verdict(
     let goodA = side("a", endpoint: "203.0.113.3:51820")
     let goodB = side("b", endpoint: "203.0.113.2:51820")
 
+    /// The endpoint exists on no NAT; whoever translates it is named, and the verdict stays.
+    @Test func aRewrittenEndpointIsDirect() throws {
+        var phantom = side("a", endpoint: "203.0.113.3:52504")
+        phantom.translation = EndpointTranslation(
+            router: "home-a", original: try #require(Endpoint("203.0.113.3:51820")))
+        let result = verdict(phantom, goodB)
+        #expect(result.observed == .direct && result.ok)
+        #expect(result.translation?.router == "home-a" && result.returnTranslation == nil)
+        #expect(
+            result.reason
+                == "data both ways over 203.0.113.3:52504 (home-b's 203.0.113.3:51820, translated by home-a) and"
+                + " 203.0.113.2:51820 (home-a)")
+    }
+
     @Test func directNamesBothNATs() {
         let result = verdict(goodA, goodB)
         #expect(result.observed == .direct && result.ok)

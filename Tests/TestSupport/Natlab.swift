@@ -1,40 +1,51 @@
 import FoundationEssentials
 import Glibc
 import LabTemplates
-import SystemCalls
-import TestSupport
-import Testing
+package import SystemCalls
+package import Testing
 
 /// The real binary, run as a user runs it, in a folder of its own.
-final class Natlab {
-    let folder: String
+package final class Natlab {
+    package let folder: String
     private let cleanup: Cleanup
 
-    init(_ cleanup: Cleanup) throws {
+    package init(_ cleanup: Cleanup) throws {
         self.cleanup = cleanup
         folder = try cleanup.folder()
     }
 
     /// The checkout; the tests are sources in it.
-    static let checkout: String = {
+    package static let checkout: String = {
         var parts = #filePath.split(separator: "/", omittingEmptySubsequences: false)
         parts.removeLast(3)
         return parts.joined(separator: "/")
     }()
 
     /// NATLAB_BINARY, or what the tests' own build has made.
-    static let binary: String =
+    package static let binary: String =
         getenv("NATLAB_BINARY").map { String(cString: $0) } ?? "\(checkout)/.build/debug/natlab"
 
     /// Runs natlab to its end.
     @discardableResult
-    func run(_ arguments: String..., input: String = "") throws -> ProgramCall.Output {
+    package func run(_ arguments: String..., input: String = "") throws -> ProgramCall.Output {
         try ProgramCall(Self.binary, arguments, folder: folder).run(input: Array(input.utf8))
+    }
+
+    @discardableResult
+    package func run(_ arguments: [String]) throws(OperationFailure) -> ProgramCall.Output {
+        try ProgramCall(Self.binary, arguments, folder: folder).run()
+    }
+
+    /// Starts natlab, to be waited for later.
+    package func begin(_ arguments: [String]) throws -> RunningProgram {
+        try ProgramCall(Self.binary, arguments, folder: folder).begin()
     }
 
     /// Runs natlab and expects status 0.
     @discardableResult
-    func succeed(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) throws -> String {
+    package func succeed(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) throws
+        -> String
+    {
         let output = try ProgramCall(Self.binary, arguments, folder: folder).run()
         #expect(
             output.status == .exited(0), "natlab \(arguments): \(output.output)\(output.error)",
@@ -43,18 +54,18 @@ final class Natlab {
     }
 
     /// Runs natlab with `--json` and decodes the result, whatever the status.
-    func json<T: Decodable>(_ type: T.Type, _ arguments: String...) throws -> T {
+    package func json<T: Decodable>(_ type: T.Type, _ arguments: String...) throws -> T {
         let output = try ProgramCall(Self.binary, arguments + ["--json"], folder: folder).run()
         return try JSONDecoder().decode(type, from: Data(output.output.utf8))
     }
 
     /// Writes a file here.
-    func write(_ name: String, _ text: String) throws {
+    package func write(_ name: String, _ text: String) throws {
         try Files.writeAtomically("\(folder)/\(name)", Array(text.utf8), mode: 0o644)
     }
 
     /// Writes a template as NAME.toml with a lab name of its own, which is taken down at the end.
-    func writeTemplate(_ template: String, edit: (String) -> String = { $0 }) throws -> Lab {
+    package func writeTemplate(_ template: String, edit: (String) -> String = { $0 }) throws -> Lab {
         let found = try #require(LabTemplate.all.first { $0.name == template })
         let name = uniqueName("e2e")
         let text = found.text.replacing("name = \"\(template)\"", with: "name = \"\(name)\"")
@@ -63,8 +74,15 @@ final class Natlab {
         return adopt(name)
     }
 
+    /// Writes a topology as NAME.toml, with a lab name of its own, which is taken down at the end.
+    package func writeLab(_ topology: String) throws -> Lab {
+        let name = uniqueName("e2e")
+        try write("\(name).toml", "name = \"\(name)\"\n" + topology)
+        return adopt(name)
+    }
+
     /// A lab that is taken down at the end, if it is up then.
-    func adopt(_ name: String) -> Lab {
+    package func adopt(_ name: String) -> Lab {
         cleanup.add("lab \(name)") { [self] in
             let output = try run("down", "--lab", name)
             let wasUp = output.status == .exited(0)
@@ -79,22 +97,22 @@ final class Natlab {
 }
 
 /// Whether this runs in `scripts/kernel-vm`, where software emulation makes everything some ten times as slow.
-let isEmulated = getenv("NATLAB_KERNEL_VM") != nil
+package let isEmulated = getenv("NATLAB_KERNEL_VM") != nil
 
 /// One lab of a test.
-struct Lab {
-    let natlab: Natlab
-    let name: String
-    var file: String { "\(name).toml" }
+package struct Lab {
+    package let natlab: Natlab
+    package let name: String
+    package var file: String { "\(name).toml" }
 
-    func up(sourceLocation: SourceLocation = #_sourceLocation) throws {
+    package func up(sourceLocation: SourceLocation = #_sourceLocation) throws {
         try natlab.succeed("up", file, sourceLocation: sourceLocation)
     }
 
-    func namespace(_ node: String) -> String { "\(name).\(node)" }
+    package func namespace(_ node: String) -> String { "\(name).\(node)" }
 
     /// The processes in the lab's namespaces, or in one node's.
-    func processes(node: String? = nil) throws -> [Int32] {
+    package func processes(node: String? = nil) throws -> [Int32] {
         let names = try Files.list(NetworkNamespace.directory).filter {
             if let node { $0 == namespace(node) } else { $0.hasPrefix("\(name).") }
         }
@@ -106,33 +124,33 @@ struct Lab {
 }
 
 /// `natlab verify --json`, as its readers see it.
-struct Verdicts: Decodable {
-    struct Pair: Decodable {
-        var from: String
-        var to: String
-        var expected: String
-        var observed: String
-        var ok: Bool
-        var endpoint: String?
-        var endpoint_owner: String?
-        var return_endpoint_owner: String?
-        var handshake_age_s: Double?
-        var first_handshake_ms: Double?
-        var rtt_ms: Double?
-        var reason: String
+package struct Verdicts: Decodable {
+    package struct Pair: Decodable {
+        package var from: String
+        package var to: String
+        package var expected: String
+        package var observed: String
+        package var ok: Bool
+        package var endpoint: String?
+        package var endpoint_owner: String?
+        package var return_endpoint_owner: String?
+        package var handshake_age_s: Double?
+        package var first_handshake_ms: Double?
+        package var rtt_ms: Double?
+        package var reason: String
     }
-    var lab: String
-    var ok: Bool
-    var pairs: [Pair]
-    var problems: [String]
+    package var lab: String
+    package var ok: Bool
+    package var pairs: [Pair]
+    package var problems: [String]
 
-    func pair(_ a: String, _ b: String) -> Pair? {
+    package func pair(_ a: String, _ b: String) -> Pair? {
         pairs.first { [$0.from, $0.to] == [a, b] || [$0.from, $0.to] == [b, a] }
     }
 }
 
 /// Whether a process has not ended; one that only waits for its parent to ask (a zombie) has.
-func isRunning(_ pid: Int32) -> Bool {
+package func isRunning(_ pid: Int32) -> Bool {
     guard let text = try? Files.readText("/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else {
         return false
     }
