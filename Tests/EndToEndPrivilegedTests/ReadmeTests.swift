@@ -21,7 +21,7 @@ import Testing
                 isConsole = line == "```console"
             } else if isConsole, line.hasPrefix("$ ") {
                 commands.append(Command(line: String(line.dropFirst(2)), shown: []))
-            } else if isConsole {
+            } else if isConsole, !line.isEmpty {
                 let last = try #require(commands.indices.last)
                 commands[last].shown.append(String(line))
             }
@@ -29,11 +29,16 @@ import Testing
         return commands
     }
 
-    /// Lines as README may differ from them: numbers, column widths, and which WireGuard the machine has.
+    /// Lines as README may differ from them: numbers, column widths, the ports that a NAT draws, and which WireGuard the
+    /// machine has.
     private func shape(_ line: String) -> String {
         let words = line.split(separator: " ").map(String.init)
         return words.map { word in
             if word == "(kernel):" { return "(userspace):" }
+            let endpoint = word.split(separator: ":")
+            if endpoint.count == 2, let port = Int(endpoint[1]), ![51_820, 1234].contains(port) {
+                return "\(endpoint[0]):#"
+            }
             let isMeasured = word.utf8.contains(UInt8(ascii: ".")) && Double(word) != nil || Int(word) != nil
             return isMeasured ? "#" : word
         }.joined(separator: " ")
@@ -42,7 +47,7 @@ import Testing
     @Test func everyCommandDoesWhatItSays() throws {
         try withCleanup { cleanup in
             let natlab = try Natlab(cleanup)
-            _ = natlab.adopt("quickstart")
+            for lab in ["quickstart", "symmetric"] { _ = natlab.adopt(lab) }
             // `natlab` on the PATH, as README has it.
             try Files.makeFolder("\(natlab.folder)/bin", mode: 0o700)
             #expect(symlink(Natlab.binary, "\(natlab.folder)/bin/natlab") == 0)
