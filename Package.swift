@@ -48,6 +48,7 @@ let package = Package(
         layer("NetAddress"),
         layer("TopologyModel", ["NetAddress", "CTOML"]),
         layer("LabPlanner", ["TopologyModel", "NetAddress"]),
+        layer("PcapngFormat", ["NetAddress"]),
 
         // No effects either: bytes, time and randomness are passed in. Its ciphers are those of WireGuardKeys.
         layer("RendezvousProtocol", ["NetAddress", "WireGuardKeys", "SystemCalls"]),
@@ -117,6 +118,7 @@ let package = Package(
             name: "RendezvousProtocolTests",
             dependencies: ["RendezvousProtocol", "WireGuardKeys", "NetAddress", "SystemCalls"],
             resources: [.embedInCode("natpunch.json")], swiftSettings: strict),
+        tests("PcapngFormatTests", ["PcapngFormat", "NetAddress"]),
         tests("NetlinkWireTests", ["NetlinkWire", "NetAddress", "SystemCalls"]),
         tests(
             "WireGuardControlTests",
