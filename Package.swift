@@ -82,6 +82,9 @@ let package = Package(
         layer(
             "NATMeasurement", ["TopologyModel", "NetlinkWire", "NetAddress", "SystemCalls", "CNatlab"]),
         layer(
+            "PacketCapture",
+            ["PcapngFormat", "NetlinkWire", "NetAddress", "SystemCalls", "CNatlab"]),
+        layer(
             "LabAgent",
             [
                 "RendezvousService", "RendezvousProtocol", "LinuxLab", "LabPlanner", "WireGuardControl",
@@ -93,7 +96,7 @@ let package = Package(
             [
                 "LabAgent", "PeeringCheck", "NATMeasurement", "RendezvousService", "LinuxLab", "LabPlanner",
                 "TopologyModel", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
-                "LabTemplates",
+                "LabTemplates", "PacketCapture", "PcapngFormat", "NetlinkWire",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ]),
@@ -119,6 +122,7 @@ let package = Package(
             dependencies: ["RendezvousProtocol", "WireGuardKeys", "NetAddress", "SystemCalls"],
             resources: [.embedInCode("natpunch.json")], swiftSettings: strict),
         tests("PcapngFormatTests", ["PcapngFormat", "NetAddress"]),
+        tests("PacketCaptureTests", ["PacketCapture"]),
         tests("NetlinkWireTests", ["NetlinkWire", "NetAddress", "SystemCalls"]),
         tests(
             "WireGuardControlTests",
@@ -135,7 +139,7 @@ let package = Package(
             "NatlabCommandsTests",
             [
                 "NatlabCommands", "PeeringCheck", "LinuxLab", "LabPlanner", "TopologyModel", "NetAddress",
-                "SystemCalls",
+                "SystemCalls", "PcapngFormat",
             ]),
 
         // Privileged tests: root, the running kernel, real tools as witnesses.

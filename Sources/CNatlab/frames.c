@@ -1,11 +1,13 @@
-// Packet sockets: what they receive, and whole frames.
+// Packet sockets: what they receive, whole frames, and captures.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "CNatlab.h"
 
@@ -31,14 +33,18 @@ int natlab_filter_frames(int socket, const uint32_t *addresses, size_t count) {
     return setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0 ? -errno : 0;
 }
 
+static int bind_to(int socket, int interface, uint16_t protocol) {
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(protocol), .sll_ifindex = interface};
+    return bind(socket, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+}
+
 int natlab_bind_frames(int socket, int interface, uint16_t protocol) {
     int on = 1;
     // Not what the socket itself sends, and nothing that the interface's queueing discipline would hold back.
     if (setsockopt(socket, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) < 0) return -errno;
     if (setsockopt(socket, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof on) < 0) return -errno;
-    struct sockaddr_ll address = {
-        .sll_family = AF_PACKET, .sll_protocol = htons(protocol), .sll_ifindex = interface};
-    return bind(socket, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+    return bind_to(socket, interface, protocol);
 }
 
 int natlab_send_frame(int socket, int interface, const void *bytes, size_t length) {
@@ -47,4 +53,58 @@ int natlab_send_frame(int socket, int interface, const void *bytes, size_t lengt
     do sent = sendto(socket, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -errno : 0;
+}
+
+int natlab_bind_capture(int socket, int interface, int room, bool promiscuous) {
+    int on = 1;
+    if (setsockopt(socket, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) < 0) return -errno;
+    // Beyond net.core.rmem_max, which is a limit for those without CAP_NET_ADMIN.
+    if (setsockopt(socket, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room) < 0) return -errno;
+    struct packet_mreq membership = {.mr_ifindex = interface, .mr_type = PACKET_MR_PROMISC};
+    if (promiscuous && setsockopt(socket, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership, sizeof membership) < 0)
+        return -errno;
+    return bind_to(socket, interface, ETH_P_ALL);
+}
+
+// Room for one control message; aligned as cmsg(3) wants it.
+union time_stamp {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(struct timespec))];
+};
+
+int natlab_receive_packet(int socket, void *buffer, size_t size, struct natlab_packet *packet) {
+    union time_stamp control;
+    struct sockaddr_ll source;
+    struct iovec part = {.iov_base = buffer, .iov_len = size};
+    struct msghdr message = {
+        .msg_name = &source, .msg_namelen = sizeof source, .msg_iov = &part, .msg_iovlen = 1,
+        .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t length;
+    // MSG_TRUNC: the packet's length, not what of it there was room for.
+    do length = recvmsg(socket, &message, MSG_DONTWAIT | MSG_TRUNC);
+    while (length < 0 && errno == EINTR);
+    if (length < 0) return -errno;
+    struct timespec time = {0};
+    for (struct cmsghdr *one = CMSG_FIRSTHDR(&message); one; one = CMSG_NXTHDR(&message, one))
+        if (one->cmsg_level == SOL_SOCKET && one->cmsg_type == SCM_TIMESTAMPNS)
+            memcpy(&time, CMSG_DATA(one), sizeof time);
+    *packet = (struct natlab_packet){
+        .time = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec, .length = length, .kind = source.sll_pkttype};
+    return 0;
+}
+
+bool natlab_has_lost_interface(int socket) {
+    struct sockaddr_ll address;
+    socklen_t length = sizeof address;
+    // The kernel unbinds the socket with index -1 (af_packet.c, NETDEV_UNREGISTER).
+    return getsockname(socket, (struct sockaddr *)&address, &length) == 0 && address.sll_ifindex == -1;
+}
+
+int natlab_packet_statistics(int socket, uint32_t *seen, uint32_t *dropped) {
+    struct tpacket_stats statistics;
+    socklen_t length = sizeof statistics;
+    if (getsockopt(socket, SOL_PACKET, PACKET_STATISTICS, &statistics, &length) < 0) return -errno;
+    *seen = statistics.tp_packets;
+    *dropped = statistics.tp_drops;
+    return 0;
 }

@@ -23,8 +23,7 @@ package struct NatlabCommand: ParsableCommand {
         subcommands: [
             InitCommand.self, CheckCommand.self, PlanCommand.self, UpCommand.self, VerifyCommand.self,
             NATCommand.self, MatrixCommand.self, StatusCommand.self, ListCommand.self, ExecCommand.self,
-            ShellCommand.self,
-            LogsCommand.self,
+            ShellCommand.self, CaptureCommand.self, LogsCommand.self,
             DownCommand.self, DoctorCommand.self, RendezvousCommand.self, AgentCommand.self,
         ])
 

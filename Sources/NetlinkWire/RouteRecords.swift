@@ -14,12 +14,15 @@ package struct LinkRecord: Hashable, Sendable {
     package var mtu: UInt32
     /// The bridge it is a port of.
     package var master: Int32?
+    /// What its packets begin with: ARPHRD_* of linux/if_arp.h.
+    package var hardware: UInt16
 
     init?(_ message: RouteReplyMessage) {
         guard message.type == UInt16(RTM_NEWLINK), let header = message.header(as: ifinfomsg.self) else {
             return nil
         }
         index = header.ifi_index
+        hardware = header.ifi_type
         isUp = header.ifi_flags & interfaceUp != 0
         name = ""
         mtu = 0

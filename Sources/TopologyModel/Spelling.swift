@@ -1,11 +1,13 @@
 /// Finds the name that was probably meant.
-struct Spelling {
+package struct Spelling {
     /// Distance computations cost the product of the lengths; a file of a thousand wrong names among a thousand right
     /// ones must not cost seconds, so past this many steps there are no suggestions any more.
     private var budget = 4_000_000
 
+    package init() {}
+
     /// The candidate nearest to the word, when it is near enough to be a slip; the first of equals.
-    mutating func nearest(to word: String, among candidates: some Sequence<String>) -> String? {
+    package mutating func nearest(to word: String, among candidates: some Sequence<String>) -> String? {
         let word = Array(word.utf8)
         guard (1...40).contains(word.count) else { return nil }
         var best: (name: String, distance: Int)?

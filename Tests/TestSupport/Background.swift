@@ -30,6 +30,16 @@ package final class Background {
         return output.contains(text) || error.contains(text)
     }
 
+    /// Waits for an end that comes by itself; nil when it does not in time, or has been waited for.
+    package func wait(seconds: Int) throws -> SystemCalls.ExitStatus? {
+        guard let child = child.take() else { return nil }
+        guard child.hasEnded(by: .now() + .seconds(seconds)) else {
+            self.child = consume child
+            return nil
+        }
+        return try child.wait()
+    }
+
     /// Sends the signal and waits for the end; one that is not heeded within 5 s is followed by SIGKILL.
     package func stop(_ signal: Int32) throws -> SystemCalls.ExitStatus? {
         guard let child = child.take() else { return nil }

@@ -173,6 +173,32 @@ int natlab_bind_frames(int socket, int interface, uint16_t protocol);
 /// Sends a whole frame out of an interface without waiting.
 int natlab_send_frame(int socket, int interface, const void *bytes, size_t length);
 
+/// A packet that a packet socket has received.
+struct natlab_packet {
+    /// Nanoseconds since the Unix epoch, by the kernel's stamp.
+    int64_t time;
+    /// The whole packet's, also of one that was longer than the buffer.
+    size_t length;
+    /// PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST or PACKET_OUTGOING: 0 to 4
+    /// (linux/if_packet.h).
+    uint8_t kind;
+};
+
+/// Lets a packet socket receive everything that arrives at an interface and all that is sent there, with time stamps,
+/// of which up to `room` bytes may wait (the kernel's overhead beside). `promiscuous` also makes a bridge show what it
+/// passes on from port to port. packet(7), socket(7).
+int natlab_bind_capture(int socket, int interface, int room, bool promiscuous);
+
+/// Receives a packet from such a socket without waiting: -EAGAIN when there is none, -ENETDOWN once when the interface
+/// went down or away.
+int natlab_receive_packet(int socket, void *buffer, size_t size, struct natlab_packet *packet);
+
+/// Whether the interface that a packet socket was bound to is no more, or in another namespace.
+bool natlab_has_lost_interface(int socket);
+
+/// How many packets have come for a packet socket since the last call, and how many of these found no room. packet(7).
+int natlab_packet_statistics(int socket, uint32_t *seen, uint32_t *dropped);
+
 /// Makes a network namespace that is pinned nowhere: it goes with the last descriptor and process that has it.
 ///
 /// Returns an open file of nsfs, close-on-exec.
