@@ -85,9 +85,9 @@ struct OverrideDraft {
 struct PeerDraft {
     var peer: Located<String>
     var allowedIPs: [Located<IPPrefix>]?
-    var keepalive: UInt16?
+    var keepalive: Located<UInt16>?
     var presharedKeyFile: Located<String>?
-    var endpoint: Endpoint?
+    var endpoint: Located<Endpoint>?
 }
 
 struct NetworkDraft {
@@ -106,14 +106,14 @@ struct NetworkDraft {
     var listenPort: Located<UInt16>?
     var backend: Topology.Backend = .auto
     var mtu: Int?
-    var keepalive: UInt16?
+    var keepalive: Located<UInt16>?
 }
 
 struct RendezvousDraft {
     var span: SourceSpan
     var host: Located<String>?
     var port: Located<UInt16>?
-    var endpoint: Endpoint?
+    var endpoint: Located<Endpoint>?
 }
 
 struct ExpectationDraft {

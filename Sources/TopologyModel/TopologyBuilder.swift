@@ -34,7 +34,8 @@ extension TopologyChecker {
             rendezvous: draft.rendezvous.flatMap { rendezvous in
                 rendezvous.host.map {
                     Topology.Rendezvous(
-                        host: $0.value, port: rendezvous.port?.value ?? 1234, endpoint: rendezvous.endpoint,
+                        host: $0.value, port: rendezvous.port?.value ?? 1234,
+                        endpoint: rendezvous.endpoint?.value,
                         position: rendezvous.span.start)
                 }
             },
@@ -63,8 +64,8 @@ extension TopologyChecker {
                 (
                     peer.peer.value,
                     Topology.PeerOverride(
-                        allowedIPs: peer.allowedIPs?.map(\.value), keepalive: peer.keepalive,
-                        presharedKeyFile: peer.presharedKeyFile?.value, endpoint: peer.endpoint,
+                        allowedIPs: peer.allowedIPs?.map(\.value), keepalive: peer.keepalive?.value,
+                        presharedKeyFile: peer.presharedKeyFile?.value, endpoint: peer.endpoint?.value,
                         position: peer.peer.span.start)
                 )
             }
@@ -72,7 +73,7 @@ extension TopologyChecker {
                 host: draft.hosts[host].name.value, listenPort: listenPort(of: host, in: index).value,
                 mtu: own?.mtu ?? network.mtu ?? 1420, privateKeyFile: own?.privateKeyFile,
                 table: own?.table ?? .auto,
-                keepalive: network.keepalive, peers: Dictionary(peers) { first, _ in first },
+                keepalive: network.keepalive?.value, peers: Dictionary(peers) { first, _ in first },
                 position: own?.network.span.start ?? span.start)
         }
         return Topology.WireGuardNetwork(

@@ -46,6 +46,7 @@ struct TopologyChecker {
         checkOverrides()
         checkRendezvous()
         checkExpectations()
+        warnOfTunnels()
         return report.hasErrors ? nil : topology()
     }
 

@@ -145,9 +145,9 @@ struct TopologyReader {
                 draft.allowedIPs = report.array(entry, of: "prefixes")?.compactMap {
                     report.network($0, bareIsHost: true)
                 }
-            case "keepalive": draft.keepalive = report.keepalive(entry)
+            case "keepalive": draft.keepalive = report.keepalive(entry).map { Located($0, entry.span) }
             case "preshared-key-file": draft.presharedKeyFile = report.path(entry)
-            case "endpoint": draft.endpoint = report.endpoint(entry)
+            case "endpoint": draft.endpoint = report.endpoint(entry).map { Located($0, entry.span) }
             default:
                 unknown(
                     entry, in: label, valid: ["allowed-ips", "keepalive", "preshared-key-file", "endpoint"])
@@ -178,7 +178,7 @@ struct TopologyReader {
             case "listen-port": draft.listenPort = report.port(entry, zeroIsAny: true)
             case "backend": draft.backend = report.word(entry, [.auto, .kernel, .userspace]) ?? .auto
             case "mtu": draft.mtu = report.mtu(entry)
-            case "keepalive": draft.keepalive = report.keepalive(entry)
+            case "keepalive": draft.keepalive = report.keepalive(entry).map { Located($0, entry.span) }
             default: unknown(entry, in: label, valid: valid)
             }
         }
@@ -215,7 +215,7 @@ struct TopologyReader {
             switch entry.key {
             case "host": draft.host = report.string(entry, wants: "a host's name")
             case "port": draft.port = report.port(entry, zeroIsAny: false)
-            case "endpoint": draft.endpoint = report.endpoint(entry)
+            case "endpoint": draft.endpoint = report.endpoint(entry).map { Located($0, entry.span) }
             default: unknown(entry, in: "[rendezvous]", valid: valid)
             }
         }
