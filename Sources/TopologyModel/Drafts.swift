@@ -119,5 +119,5 @@ struct RendezvousDraft {
 struct ExpectationDraft {
     var span: SourceSpan
     var between: Located<(Located<String>, Located<String>)>?
-    var path: Topology.Path?
+    var path: Located<Topology.Path>?
 }

@@ -160,7 +160,8 @@ extension Topology {
     package struct Expectation: Hashable, Sendable {
         package let between: [String]
         package let path: Path
-        package let position: SourcePosition
+        /// Of the word that says which path.
+        package let span: SourceSpan
     }
 }
 

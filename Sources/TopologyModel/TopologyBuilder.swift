@@ -42,8 +42,8 @@ extension TopologyChecker {
             expectations: draft.expectations.compactMap { expectation in
                 guard let between = expectation.between, let path = expectation.path else { return nil }
                 return Topology.Expectation(
-                    between: [between.value.0.value, between.value.1.value], path: path,
-                    position: expectation.span.start)
+                    between: [between.value.0.value, between.value.1.value], path: path.value, span: path.span
+                )
             })
     }
 

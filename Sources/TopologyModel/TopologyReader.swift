@@ -234,7 +234,8 @@ struct TopologyReader {
             for entry in entries {
                 switch entry.key {
                 case "between": draft.between = report.pair(entry)
-                case "path": draft.path = report.word(entry, [.direct, .none])
+                case "path":
+                    draft.path = report.word(entry, [.direct, .none]).map { Located($0, entry.span) }
                 default: unknown(entry, in: "[[expect]]", valid: ["between", "path"])
                 }
             }
