@@ -116,10 +116,11 @@ struct NftablesRules {
         for transport in Topology.Transport.allCases {
             let forwards = nat.forwards.filter { $0.transport == transport }
             guard !forwards.isEmpty else { continue }
-            let (out, back) = (
-                forwards.map { "\(pair($0.inner)) : \(pair($0.external))" },
-                forwards.map { "\(pair($0.external)) : \(pair($0.inner))" }
-            )
+            // Out by the first of several forwards of one endpoint.
+            let out = forwards.filter { nat.forward(of: $0.inner, transport) == $0 }.map {
+                "\(pair($0.inner)) : \(pair($0.external))"
+            }
+            let back = forwards.map { "\(pair($0.external)) : \(pair($0.inner))" }
             lines.append(
                 "map forward_\(transport)_out { type \(endpoint) : \(endpoint); \(elements(out)) }")
             lines.append(

@@ -30,12 +30,26 @@ package struct PlannedNAT: Codable, Hashable, Sendable {
         self.oneToOne = oneToOne
     }
 
-    /// The external address that a host's mappings have; nil where it is any of several.
-    package func external(for inner: IPAddress) -> IPAddress? {
+    /// The external address that an internal endpoint's mappings have; nil where it is any of several.
+    ///
+    /// - Parameters:
+    ///   - inner: nil where it is not known.
+    ///   - port: UDP; nil where it is not known.
+    package func external(for inner: IPAddress?, port: UInt16?) -> IPAddress? {
         if let own = oneToOne.first(where: { $0.inner == inner }) { return own.external }
+        if engine == .nftables, let inner, let port, let own = forward(of: Endpoint(inner, port: port)) {
+            return own.external.address
+        }
         if externals.count == 1 { return externals[0] }
-        guard behaviour.pooling == .paired, let number = inside.firstIndex(of: inner) else { return nil }
+        guard behaviour.pooling == .paired, let inner, let number = inside.firstIndex(of: inner) else {
+            return nil
+        }
         return externals[number % externals.count]
+    }
+
+    /// The forward that an internal endpoint also goes out by: the first of several.
+    package func forward(of inner: Endpoint, _ transport: Topology.Transport = .udp) -> PlannedForward? {
+        forwards.first { $0.transport == transport && $0.inner == inner }
     }
 }
 

@@ -26,6 +26,8 @@ package struct TraversalTheory: Sendable {
     /// By node: the nodes above it, up to the segment; all segments are one network.
     private let ways: [[Int]]
     private let rendezvous: Int?
+    /// The user has said how clients reach it, other than at its host's own address.
+    private let rendezvousIsForwarded: Bool
     private let tunnels: [String: PlannedTunnel]
     /// By HOST.INTERFACE.
     private var sides: [String: Side] = [:]
@@ -61,13 +63,18 @@ package struct TraversalTheory: Sendable {
             }
             return way
         }
-        self.rendezvous = rendezvous.flatMap { indices[$0.host] }
+        let server = rendezvous.flatMap { indices[$0.host] }
+        self.rendezvous = server
+        rendezvousIsForwarded = server.map { nodes[$0].address != rendezvous?.endpoint.address } ?? false
         self.tunnels = Dictionary(
             tunnels.map { ("\($0.host).\($0.interface)", $0) }, uniquingKeysWith: { first, _ in first })
         hasBarriers = nodes.contains { $0.nat.map { $0.behaviour.udp != .forward } ?? false }
+        let ways = ways
         hasFixedEndpoints = tunnels.contains { tunnel in
-            tunnel.peers.contains {
-                $0.endpoint != nil && $0.endpoint?.address != indices[$0.host].flatMap { nodes[$0].address }
+            tunnel.peers.contains { peer in
+                guard let endpoint = peer.endpoint, let index = indices[peer.host] else { return false }
+                return endpoint.address != nodes[index].address
+                    || ways[index].contains { $0 >= 0 && nodes[$0].nat != nil }
             }
         }
         for tunnel in tunnels {
@@ -119,6 +126,10 @@ package struct TraversalTheory: Sendable {
         /// Those of them that translate, and what they do together.
         var translators: [Int]
         var inbound: NATPath
+        /// No NAT is in front of it: its peers know its address from the start.
+        var isPlain: Bool
+        /// The rendezvous is there, and no NAT is in front of that which would keep this side out.
+        var isRegistered: Bool
     }
 
     private func side(_ host: String, _ interface: String) -> Side? { sides["\(host).\(interface)"] }
@@ -129,7 +140,11 @@ package struct TraversalTheory: Sendable {
         let endpoint = Endpoint(address, port: tunnel.listenPort)
         return Side(
             name: tunnel.host, interface: tunnel.interface, index: index, endpoint: endpoint, known: known,
-            translators: translators(known), inbound: path(known, from: endpoint))
+            translators: translators(known), inbound: path(known, from: endpoint),
+            isPlain: translators(ways[index]).isEmpty,
+            isRegistered: rendezvous.map {
+                rendezvousIsForwarded || translators(below($0, meeting: index)).isEmpty
+            } ?? false)
     }
 
     /// The nodes on the way from one host up to, and without, the first network that both are in.
@@ -181,7 +196,7 @@ package struct TraversalTheory: Sendable {
 
     private func judge(_ a: Side, _ b: Side) -> (isDirect: Bool, reason: () -> String) {
         for (side, other) in [(a, b), (b, a)] where hasBarriers {
-            let way = side.known + below(side.index, meeting: other.index)
+            let way = (rendezvous == nil ? [] : side.known) + below(side.index, meeting: other.index)
             guard let barrier = path(way, from: side.endpoint).barrier else { continue }
             return (
                 false,
@@ -203,8 +218,15 @@ package struct TraversalTheory: Sendable {
 
     /// Whether a packet that `a` sends to the known endpoint of `b` arrives, once both have sent.
     private func passage(_ a: Side, to b: Side) -> Passage {
-        if let fixed = fixedEndpoint(of: b, at: a), leads(fixed, to: b) {
+        if let fixed = fixedEndpoint(of: b, at: a), leads(fixed, to: b, from: a) {
             return .open { "\(fixed) always leads to \(b.name)" }
+        }
+        guard b.isPlain || (a.isRegistered && b.isRegistered) else {
+            return .shut {
+                rendezvous == nil
+                    ? "nobody tells \(a.name) where \(b.name) is: there is no rendezvous"
+                    : "\((a.isRegistered ? b : a).name) does not reach the rendezvous, which is behind a NAT"
+            }
         }
         // Where a's packet leaves its own NATs: below the NAT that has b's endpoint, or in it when a is behind it too.
         let way = ways[a.index]
@@ -250,7 +272,8 @@ package struct TraversalTheory: Sendable {
                     + " (\(mapper.router): \(mapper.mapping.rawValue) mapping)"
             }
         }
-        guard a.translators == sent, hasOneAddress(a, sent) else {
+        // A mapping that is the same towards everybody has one address, however that was chosen.
+        guard a.translators == sent, outbound.mapping == .endpointIndependent || hasOneAddress(a, sent) else {
             return .shut {
                 "\(filters), and \(a.name)'s packets come from another address than the one that \(b.name) knows"
             }
@@ -285,9 +308,12 @@ package struct TraversalTheory: Sendable {
     /// The external address at a NAT on the side's way, as the NAT before it makes it come.
     private func external(of side: Side, at router: Int) -> IPAddress? {
         var inner: IPAddress? = side.endpoint.address
+        var port: UInt16? = side.endpoint.port
         for node in ways[side.index] where node >= 0 {
             guard let nat = nodes[node].nat else { continue }
-            inner = inner.flatMap { nat.external(for: $0) }
+            inner = nat.external(for: inner, port: port)
+            // Behind the first NAT the port is no longer the host's own.
+            port = nil
             if node == router { return inner }
         }
         return nil
@@ -305,17 +331,21 @@ package struct TraversalTheory: Sendable {
         }
     }
 
-    /// Whether an endpoint that a user has written down leads to the host: its own, a forward or a 1:1 address of its NAT.
-    private func leads(_ endpoint: Endpoint, to side: Side) -> Bool {
-        let first = translators(ways[side.index]).first
-        guard let first, let nat = nodes[first].nat else { return endpoint == side.endpoint }
-        guard translators(ways[first]).isEmpty else { return false }
-        return nat.forwards.contains {
+    /// Whether an endpoint that a user has written down leads from one host to another: its own, or a forward or 1:1
+    /// address of its NAT.
+    private func leads(_ endpoint: Endpoint, to side: Side, from other: Side) -> Bool {
+        if endpoint == side.endpoint { return translators(below(side.index, meeting: other.index)).isEmpty }
+        guard let first = translators(ways[side.index]).first, let nat = nodes[first].nat else {
+            return false
+        }
+        let isForward = nat.forwards.contains {
             $0.transport == .udp && $0.external == endpoint && $0.inner == side.endpoint
         }
-            || nat.oneToOne.contains {
-                $0.external == endpoint.address && $0.inner == side.endpoint.address
-                    && endpoint.port == side.endpoint.port
-            }
+        let isOwn = nat.oneToOne.contains {
+            $0.external == endpoint.address && $0.inner == side.endpoint.address
+        }
+        guard isForward || (isOwn && endpoint.port == side.endpoint.port) else { return false }
+        if ways[other.index].contains(first) { return nat.behaviour.hairpin }
+        return realm(ways[first]).contains { ways[other.index].contains($0) }
     }
 }

@@ -151,11 +151,18 @@ package struct MatrixCommand: ParsableCommand {
             building.clear()
             let result: Result<VerifyReport, CommandFailure>
             do throws(CommandFailure) { result = .success(try verify()) } catch { result = .failure(error) }
-            let removal = try orFail { () throws(LabFailure) in try LabRemoval.down(plan.lab) }
-            guard removal.isClean else {
-                let what = removal.problems.map(\.description) + removal.leftovers
-                throw CommandFailure(
-                    .lab, "lab '\(plan.lab)' could not be taken down: \(what.joined(separator: "; "))")
+            var trouble: String?
+            do throws(LabFailure) {
+                let removal = try LabRemoval.down(plan.lab)
+                if !removal.isClean {
+                    let what = removal.problems.map(\.description) + removal.leftovers
+                    trouble = what.joined(separator: "; ")
+                }
+            } catch { trouble = CommandFailure(error).message }
+            if let trouble {
+                // What went wrong first is told first.
+                let first = if case .failure(let failure) = result { failure.message + "\n" } else { "" }
+                throw CommandFailure(.lab, "\(first)lab '\(plan.lab)' could not be taken down: \(trouble)")
             }
             return try result.get()
         }

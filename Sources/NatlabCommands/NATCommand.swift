@@ -125,10 +125,21 @@ package struct NATCommand: ParsableCommand {
                         "what measuring \(job.request.router) left there could not be removed: \(error)")
                 }
             case .failure(let failure):
+                // What it had sent by then; nothing more can be done where that fails too.
+                _ = try? clean(job.request, view)
                 problems.append("\(job.request.router) could not be measured: \(failure)")
             }
         }
         return found
+    }
+
+    /// The same after a measurement that failed: by the addresses that it may have had.
+    private func clean(_ request: MeasurementRequest, _ view: LabView) throws(OperationFailure) {
+        guard let node = view.plan.node(request.router), let nat = node.translation, nat.engine == .nftables
+        else { return }
+        let addresses = Set(request.insideCandidates + request.outsideCandidates)
+        _ = try ProbeTraces(addresses: addresses, external: [], pool: nat.externals)
+            .remove(from: NetworkNamespace(node.namespace))
     }
 
     /// Takes the probes' mappings out of the routers that keep them in maps.

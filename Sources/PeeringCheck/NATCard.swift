@@ -153,7 +153,10 @@ extension NATCard {
             if nat.externals.count > 1 { values[.pooling] = .word(behaviour.pooling.rawValue) }
             if nat.engine == .nftables { values[.samePort] = .word(PortSharing.exclusive.rawValue) }
             values[.timeout] = behaviour.udpTimeout.map { .number(Double($0)) }
-            if !nat.forwards.isEmpty || !nat.oneToOne.isEmpty { values[.forwards] = .word("open") }
+            // TCP's are not measured.
+            if nat.forwards.contains(where: { $0.transport == .udp }) || !nat.oneToOne.isEmpty {
+                values[.forwards] = .word("open")
+            }
         }
         self.init(values)
     }
@@ -182,7 +185,8 @@ extension NATCard {
             }
         }
         values[.pooling] = word(measured.pooling)
-        values[.timeout] = measured.lifetime.value.map { .number($0.estimate) }
+        // Where none was seen to end it lives longer than was looked for.
+        values[.timeout] = measured.lifetime.value.flatMap { $0.dead == nil ? nil : .number($0.estimate) }
         values[.samePort] = word(measured.sharing)
         if measured.sharedDelivery.value == false { values[.samePort] = .word("mixed up") }
         values[.outsideFirst] = word(measured.earlyPacket)
@@ -250,6 +254,6 @@ extension NATCard {
 }
 
 extension Lifetime {
-    /// Seconds, to a tenth; the oldest that was alive where none was seen dead.
+    /// Seconds, to a tenth: half-way between the oldest that was alive and the youngest that was not.
     var estimate: Double { ((dead.map { (alive + $0) / 2 } ?? alive) * 10).rounded() / 10 }
 }

@@ -177,12 +177,24 @@ package struct NATSurvey {
             }
     }
 
+    /// Of the links on the LAN by which the measurement sends and looks.
+    private func worstLinkInside(_ node: PlannedNode) -> LinkShape? {
+        let nat = node.translation
+        let hosts = Set((nat?.forwards.map(\.host) ?? []) + (nat?.oneToOne.map(\.host) ?? []))
+        let first = plan.nodes.first { $0.uplink == node.name }
+        let links = ([first] + plan.nodes.filter { hosts.contains($0.name) }).compactMap { $0?.link }
+        guard !links.isEmpty else { return nil }
+        return LinkShape(
+            delay: links.map(\.delay).max() ?? 0, jitter: links.map(\.jitter).max() ?? 0,
+            loss: links.map(\.loss).max() ?? 0)
+    }
+
     /// How long a packet takes there and back at the most, and how often to send what may get lost.
     private func linkQuality(_ node: PlannedNode, _ outermost: PlannedNode) -> (
         roundTrip: Duration, tries: Int
     ) {
-        var links: [LinkShape] = [node.link, outermost.link].compactMap(\.self)
-        links += plan.nodes.filter { $0.uplink == node.name }.compactMap(\.link)
+        var links = [node.link, worstLinkInside(node)].compactMap(\.self)
+        if node.name != outermost.name, let link = outermost.link { links.append(link) }
         var next = node.uplink
         while node.name != outermost.name, let above = next.flatMap({ nodes[$0] }),
             above.name != outermost.name

@@ -45,9 +45,11 @@ extension TopologyChecker {
             }
             let address = forward.address?.value ?? router.wan.first?.value
             if let given = forward.address, !router.wan.contains(where: { $0.value == given.value }) {
+                let own = router.oneToOne.first { $0.address.value == given.value }
                 report.error(
-                    "\(given.value) is not a WAN address of `\(router.name.value)`", at: given.span,
-                    hint: "add it to `wan`, or leave `address` out")
+                    own.map { "\(given.value) leads to `\($0.host.value)` already" }
+                        ?? "\(given.value) is not a WAN address of `\(router.name.value)`", at: given.span,
+                    hint: own == nil ? "add it to `wan`, or leave `address` out" : "leave the forward out")
             }
             let key = "\(forward.transport) \(address.map(\.description) ?? "") \(port.value)"
             if let first = taken[key] {
@@ -112,10 +114,21 @@ extension TopologyChecker {
         // Paired hosts share the addresses out; else each has a block at each.
         let known = behaviour.pooling == .paired ? (inside + addresses - 1) / addresses : inside
         let perAddress = known + NATBehaviour.spareBlocks
-        guard perAddress * behaviour.blockSize > Self.dynamicPorts else { return }
-        report.error(
-            "\(perAddress) blocks of \(behaviour.blockSize) ports do not fit into the \(Self.dynamicPorts) of an address",
-            at: span, hint: "make `block-size` smaller, or give the router more WAN addresses")
+        guard perAddress * behaviour.blockSize <= Self.dynamicPorts else {
+            report.error(
+                "\(perAddress) blocks of \(behaviour.blockSize) ports do not fit into the \(Self.dynamicPorts) of an address",
+                at: span, hint: "make `block-size` smaller, or give the router more WAN addresses")
+            return
+        }
+        // What a host's block gives out cannot be somebody's for ever.
+        let blocks = 1024..<1024 + perAddress * behaviour.blockSize
+        for forward in router.forwards where forward.transport == .udp {
+            guard let port = forward.port, blocks.contains(Int(port.value)) else { continue }
+            report.error(
+                "port \(port.value) lies in the blocks of ports that `\(router.name.value)` gives out, "
+                    + "\(blocks.lowerBound) to \(blocks.upperBound - 1)", at: port.span,
+                hint: "forward another one, or make `block-size` smaller")
+        }
     }
 
     /// How many addresses the router sees on its LAN side.

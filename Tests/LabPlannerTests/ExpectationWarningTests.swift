@@ -19,6 +19,10 @@ struct ExpectationWarningTests {
             on = "r1"
             [host.b]
             on = "r2"
+            [host.hub]
+            on = "internet"
+            [rendezvous]
+            host = "hub"
             [wireguard.wg0]
             prefix = "10.66.66.0/24"
             members = ["a", "b"]
@@ -39,7 +43,7 @@ struct ExpectationWarningTests {
     @Test func theOtherIsToldWithTheReason() throws {
         let hopeless = try #require(try warnings("symmetric", "direct").first)
         #expect(hopeless.severity == .warning && hopeless.file == "lab.toml")
-        #expect(hopeless.span.start == SourcePosition(line: 19, column: 8))
+        #expect(hopeless.span.start == SourcePosition(line: 23, column: 8))
         #expect(
             hopeless.message.hasPrefix("by theory `a` and `b` cannot reach each other directly: r2 filters"))
         let gloomy = try #require(try warnings("full-cone", "none").first)

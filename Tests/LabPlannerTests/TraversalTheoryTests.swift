@@ -188,4 +188,69 @@ struct TraversalTheoryTests {
         let wan = other + "\nwan = [\"203.0.113.90\"]"
         #expect(try verdict(home("near", wan, host: "a") + symmetric + told).path == .direct)
     }
+
+    /// A mapping that is the same towards everybody has one address, however that was chosen.
+    @Test func arbitraryAddresses() throws {
+        func two(_ mapping: String) -> String {
+            home(
+                "r1",
+                "{ mapping = \"\(mapping)\", filtering = \"address-dependent\", pooling = \"arbitrary\" }\nwan = [\"203.0.113.80\", \"203.0.113.81\"]",
+                host: "a")
+                + home("r2", "\"restricted-cone\"", host: "b")
+        }
+        #expect(try verdict(two("endpoint-independent")).path == .direct)
+        #expect(try verdict(two("address-and-port-dependent")).path == .none)
+    }
+
+    /// Who is seen at one address is told of his neighbours' own; a forward decides at which.
+    @Test func aForwardHasAnAddress() throws {
+        let text =
+            home(
+                "home",
+                "\"restricted-cone\"\nwan = [\"203.0.113.80\", \"203.0.113.81\"]\n"
+                    + "forward = [{ port = 51820, to = \"a\", address = \"203.0.113.81\" }]", host: "a")
+            + "[host.b]\non = \"home\"\n[host.c]\non = \"home\"\n"
+        let members = ["hub", "a", "b", "c"]
+        #expect(try verdict(text, "a", "b", members: members).path == .direct)
+        #expect(try verdict(text, "a", "c", members: members).path == .none)
+    }
+
+    @Test func fixedEndpointsLeadOnlyWhereTheyLead() throws {
+        func told(_ endpoint: String) -> String {
+            "[host.b.wireguard.wg0.peer.a]\nendpoint = \"\(endpoint)\"\n"
+        }
+        let lan = home("home", "\"masquerade\"", host: "a") + "[host.b]\non = \"home\"\n"
+        #expect(try plan(lan + told("192.168.1.2:51820") + network).pairs.map(\.expected) == [.direct])
+        #expect(try plan(lan + network).pairs.map(\.expected) == [.none])
+        // Its own router's forward, without hairpinning.
+        let forward =
+            home(
+                "home", "\"masquerade\"\nwan = [\"203.0.113.9\"]\nforward = [{ port = 51820, to = \"a\" }]",
+                host: "a")
+            + "[host.b]\non = \"home\"\n"
+        #expect(try plan(forward + told("203.0.113.9:51820") + network).pairs.map(\.expected) == [.none])
+        // A neighbour's forward, in the carrier's network.
+        let neighbours =
+            "[router.carrier]\nuplink = \"internet\"\nlan = \"100.64.0.0/10\"\nnat = \"masquerade\"\n"
+            + home(
+                "h1", "\"masquerade\"\nwan = [\"100.64.0.9\"]\nforward = [{ port = 51820, to = \"a\" }]",
+                host: "a", uplink: "carrier") + home("h2", "\"masquerade\"", host: "b", uplink: "carrier")
+        #expect(try plan(neighbours + told("100.64.0.9:51820") + network).pairs.map(\.expected) == [.direct])
+    }
+
+    /// Two members and no rendezvous.
+    private var network: String {
+        "[wireguard.wg0]\nprefix = \"10.66.66.0/24\"\nmembers = [\"a\", \"b\"]\n"
+    }
+
+    /// A rendezvous in a home serves that home.
+    @Test func aRendezvousBehindANAT() throws {
+        let text =
+            home("house", "\"masquerade\"", host: "a") + home("far", "\"masquerade\"", host: "b")
+            + "[host.c]\non = \"house\"\n"
+        let members = ["hub", "a", "b", "c"]
+        #expect(try verdict(text, "a", "b", members: members, rendezvous: "a").path == .none)
+        #expect(try verdict(text, "a", "c", members: members, rendezvous: "a").path == .direct)
+        #expect(try verdict(text, "hub", "b", members: members, rendezvous: "a").path == .direct)
+    }
 }
