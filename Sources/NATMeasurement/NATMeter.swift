@@ -36,8 +36,20 @@ package enum NATMeter {
             try removal.get()
             return measurement
         }
-        return try measure(request, inside: inside, isCancelled)
+        // Other measurements of neighbours share the link: once in some hundred times, on a busy machine, the router's
+        // answers do not come to this one's hardware addresses. It begins again with others.
+        var attempt = 1
+        while true {
+            do throws(OperationFailure) {
+                return try measure(request, inside: inside, isCancelled)
+            } catch {
+                guard error.errno == EHOSTUNREACH, attempt < attempts else { throw error }
+                attempt += 1
+            }
+        }
     }
+
+    private static let attempts = 3
 
     private static func measure(
         _ request: MeasurementRequest, inside: FarEnd, _ isCancelled: @escaping () -> Bool
