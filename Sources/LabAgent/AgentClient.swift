@@ -28,6 +28,7 @@ final class AgentClient {
     private let interface: String
     private let driver: ClientDriver
     private let startDelay: UInt32
+    private let serverKey: PublicKey
     private let peers: [PublicKey]
     private var hasStarted = false
 
@@ -36,6 +37,7 @@ final class AgentClient {
         host = tunnel.host
         interface = tunnel.interface
         startDelay = setup.startDelay
+        serverKey = setup.serverKey
         peers = tunnel.peers.compactMap { setup.keys.key(host: $0.host, interface: tunnel.interface) }
         var options = ClientOptions()
         options.tunnelPrefixes = setup.networks
@@ -86,23 +88,42 @@ final class AgentClient {
         guard hasStarted else { return statusBeforeStart }
         let now = driver.snapshot()
         return ClientStatus(
-            host: host, interface: interface, standing: now.standing, says: now.text,
-            up: now.upAt.map { WallTime(nanoseconds: Int64(clamping: $0)) },
-            peers: now.peers.map { peer in
-                ClientPeerStatus(
-                    publicKey: peer.publicKey, phase: peer.phase, says: peer.text, attempts: peer.attempts,
-                    lookups: peer.lookups,
-                    firstHandshake: peer.firstHandshake.map { WallTime(nanoseconds: Int64(clamping: $0)) })
-            })
+            host: host, interface: interface, publicKey: now.publicKey, listenPort: now.listenPort,
+            server: now.server, serverKey: serverKey, standing: now.standing, says: now.text,
+            up: now.upAt.map(WallTime.init), observed: now.observed,
+            registeredAt: now.registeredAt.map(WallTime.init), counters: now.counters,
+            peers: now.peers.map { ClientPeerStatus($0) })
     }
 
     /// A client that is to start later is well, has tried nothing yet, and will.
     private var statusBeforeStart: ClientStatus {
         let says = "starts \(startDelay) ms after the lab's agent"
         return ClientStatus(
-            host: host, interface: interface, standing: .starting, says: says, up: nil,
+            host: host, interface: interface, publicKey: driver.client.publicKey, listenPort: 0,
+            serverKey: serverKey, standing: .starting, says: says, counters: ClientCounters(),
             peers: peers.map {
-                ClientPeerStatus(publicKey: $0, phase: .asking, says: says, attempts: 0, lookups: 0)
+                ClientPeerStatus(
+                    publicKey: $0, phase: .asking, says: says, attempts: 0, lookups: 0, punchesSent: 0,
+                    punchesReceived: 0)
             })
     }
+}
+
+extension ClientPeerStatus {
+    fileprivate init(_ peer: ClientPeerSnapshot) {
+        self.init(
+            publicKey: peer.publicKey, phase: peer.phase, says: peer.text, resolved: peer.resolved,
+            local: peer.local, punchedFrom: peer.punchedFrom, endpoint: peer.endpoint,
+            attempts: peer.attempts, lookups: peer.lookups, punchesSent: peer.punchesSent,
+            punchesReceived: peer.punchesReceived, resolvedAt: peer.resolvedAt.map(WallTime.init),
+            punchedAt: peer.punchedAt.map(WallTime.init),
+            endpointSetAt: peer.endpointSetAt.map(WallTime.init),
+            firstHandshake: peer.firstHandshake.map(WallTime.init),
+            lastHandshake: peer.lastHandshake.map(WallTime.init))
+    }
+}
+
+extension WallTime {
+    /// The pure layer's times.
+    fileprivate init(_ nanoseconds: UInt64) { self.init(nanoseconds: Int64(clamping: nanoseconds)) }
 }

@@ -246,4 +246,6 @@ package struct ClientCounters: Hashable, Sendable, Codable {
     package var refusedPunches: UInt64 = 0
     package var strayDatagrams: UInt64 = 0
     package var sendFailures: UInt64 = 0
+
+    package init() {}
 }

@@ -12,6 +12,7 @@ package import WireGuardKeys
 package final class RendezvousServer {
     package let options: ServerOptions
     package internal(set) var counters = ServerCounters()
+    private var refusals = ServerRefusals()
     /// Told of registrations; not of lookups.
     package var onEvent: ((ServerEvent) -> Void)?
     /// The own public key.
@@ -47,14 +48,32 @@ package final class RendezvousServer {
     ) {
         counters.datagrams += 1
         guard let type = datagram.first, datagram.count <= WireFormat.maximumSize else {
-            counters.malformed += 1
-            return
+            return refuse(.malformed, from: source, now: now)
         }
         switch type {
         case WireFormat.dataType: lookUp(datagram, from: source, at: local, now: now, into: output)
         case WireFormat.initType: handshake(datagram, from: source, at: local, now: now, into: output)
-        default: counters.unknownType += 1
+        default:
+            counters.unknownType += 1
+            refusals.note(.malformed, from: source, key: nil, wall: now.wall)
         }
+    }
+
+    /// Counts a datagram that gets no answer, and notes where it came from.
+    func refuse(
+        _ reason: ServerRefusal.Reason, from source: WireAddress, key: RawKey? = nil, now: Moment
+    ) {
+        switch reason {
+        case .badTag: counters.badTag += 1
+        case .notAllowed: counters.notAllowed += 1
+        case .staleInit: counters.staleInit += 1
+        case .unknownSession: counters.unknownSession += 1
+        case .wrongSender: counters.wrongSender += 1
+        case .replayedLookup: counters.replayedLookup += 1
+        case .malformed: counters.malformed += 1
+        case .full: counters.full += 1
+        }
+        refusals.note(reason, from: source, key: key, wall: now.wall)
     }
 
     func isAllowed(_ key: RawKey) -> Bool { key != .zero && allowed?.contains(key) ?? true }
@@ -66,25 +85,19 @@ package final class RendezvousServer {
         into output: DatagramBatch
     ) {
         guard message.count >= WireFormat.initSize, let start = message.baseAddress else {
-            counters.malformed += 1
-            return
+            return refuse(.malformed, from: source, now: now)
         }
         defer {
             noise.wipe()
             scratch.wipe()
         }
         guard let key = noise.readStatic(message) else {
-            counters.badTag += 1
-            return
+            return refuse(.badTag, from: source, now: now)
         }
-        guard isAllowed(key) else {
-            counters.notAllowed += 1
-            return
-        }
+        guard isAllowed(key) else { return refuse(.notAllowed, from: source, key: key, now: now) }
         let known = tables.client(key)
         guard known != nil || tables.clientCount < options.maximumClients else {
-            counters.full += 1
-            return
+            return refuse(.full, from: source, key: key, now: now)
         }
         // The static-static secret of a known client is at hand; it saves one of four Diffie-Hellman computations.
         let number: Int32
@@ -94,24 +107,17 @@ package final class RendezvousServer {
             number = tables.addClient(key)
             guard noise.staticAgreement(into: secret(of: number)) else {
                 tables.removeClient(number)
-                counters.badTag += 1
-                return
+                return refuse(.badTag, from: source, key: key, now: now)
             }
         }
         defer { if tables[client: number].isUnused { tables.removeClient(number) } }
         guard
             let length = noise.readPayload(message, staticSecret: secret(of: number), into: scratch.pointer())
-        else {
-            counters.badTag += 1
-            return
-        }
+        else { return refuse(.badTag, from: source, key: key, now: now) }
         let payload = UnsafeRawBufferPointer(rebasing: scratch.bytes[..<length])
         let ephemeral: UInt64 = start.bigEndian(at: WireFormat.handshakeHeader)
         guard accept(timestamp: UnsafeRawPointer(scratch.pointer()).bigEndian(at: 0), ephemeral, number, now)
-        else {
-            counters.staleInit += 1
-            return
-        }
+        else { return refuse(.staleInit, from: source, key: key, now: now) }
         let announcement =
             options.pushes
             ? ClientAnnouncement(UnsafeRawBufferPointer(rebasing: payload[8...]))
@@ -160,8 +166,7 @@ package final class RendezvousServer {
         }
         guard let length = written else {
             tables.removePending(place)
-            counters.badTag += 1
-            return
+            return refuse(.badTag, from: source, key: tables[client: number].key, now: now)
         }
         output.commit(length: length, to: source, from: local)
         counters.handshakes += 1
@@ -231,10 +236,11 @@ package final class RendezvousServer {
             entries.append(
                 ServerEntry(
                     publicKey: client.key.publicKey, endpoint: address.endpoint,
-                    idleSeconds: idle / 1_000_000_000,
-                    takesPushes: client.takesPushes))
+                    idleSeconds: idle / 1_000_000_000, takesPushes: client.takesPushes,
+                    firstSeen: client.firstSeen, lastSeen: client.lastSeen))
         }
         return ServerSnapshot(
-            publicKey: publicKey, entries: entries, pending: tables.pendingCount, counters: counters)
+            publicKey: publicKey, entries: entries, pending: tables.pendingCount, counters: counters,
+            refusals: refusals.list)
     }
 }

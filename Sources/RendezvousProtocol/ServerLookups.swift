@@ -7,35 +7,30 @@ extension RendezvousServer {
         into output: DatagramBatch
     ) {
         guard message.count >= WireFormat.lookupSize, let start = message.baseAddress else {
-            counters.malformed += 1
-            return
+            return refuse(.malformed, from: source, now: now)
         }
         guard let place = tables.session(index: start.bigEndian(at: 1)) else {
-            counters.unknownSession += 1
-            return
+            return refuse(.unknownSession, from: source, now: now)
         }
         let session = tables[session: place]
+        let asker = session.client
         let counter: UInt64 = start.bigEndian(at: 5)
         // Strictly rising, so that no lookup counts twice and a withheld one cannot register an old address.
         // UInt64.max is reserved (Noise rev 34, section 5.1).
         guard counter >= session.nextReceive, counter < UInt64.max else {
-            counters.replayedLookup += 1
-            return
+            return refuse(.replayedLookup, from: source, key: tables[client: asker].key, now: now)
         }
         let keys = tables.sessionKeys.pointer(session.keys)
         let sealed = start.bytes(WireFormat.lookupHeader, message.count - WireFormat.lookupHeader)
         guard ChaChaPoly.open(sealed, key: keys, counter: counter, into: scratch.pointer()) else {
-            counters.badTag += 1
-            return
+            return refuse(.badTag, from: source, key: tables[client: asker].key, now: now)
         }
-        let asker = session.client
         guard RawKey(scratch.pointer()) == tables[client: asker].key else {
-            counters.wrongSender += 1
-            return
+            return refuse(.wrongSender, from: source, key: tables[client: asker].key, now: now)
         }
         let wanted = RawKey(scratch.pointer(32))
         tables.acceptCounter(counter, session: place)
-        tables.touch(client: asker, now: now.monotonic)
+        tables.touch(client: asker, now: now)
         let news = register(asker, under: place, at: source, local)
 
         let target = isAllowed(wanted) ? tables.client(wanted) : nil

@@ -81,6 +81,9 @@ package struct ServerEntry: Hashable, Sendable, Codable {
     package var idleSeconds: UInt64
     /// A natlab client, which takes pushes.
     package var takesPushes: Bool
+    /// When the first and the last lookup of this registration came, wall time, nanoseconds since the epoch.
+    package var firstSeen: UInt64
+    package var lastSeen: UInt64
 }
 
 /// A server at one moment, for status and verify.
@@ -89,4 +92,6 @@ package struct ServerSnapshot: Hashable, Sendable, Codable {
     package var entries: [ServerEntry]
     package var pending: Int
     package var counters: ServerCounters
+    /// What it refused last, from at most 64 places; the latest is last.
+    package var refusals: [ServerRefusal]
 }

@@ -21,6 +21,9 @@ struct ServerClient {
     var lastEphemeral: UInt64 = 0
     /// Monotonic nanoseconds.
     var lastLookup: UInt64 = 0
+    /// When the first and the last valid lookup came, wall nanoseconds.
+    var firstSeen: UInt64 = 0
+    var lastSeen: UInt64 = 0
     /// Lists of waiters this client stands in.
     var awaited: UInt32 = 0
     /// Takes pushes, under its confirmed session.
@@ -29,6 +32,13 @@ struct ServerClient {
     var inside: WireAddress?
 
     var isUnused: Bool { session < 0 && pending[0] < 0 }
+
+    /// Notes the time of a valid lookup.
+    mutating func touch(_ now: Moment) {
+        if firstSeen == 0 { firstSeen = now.wall }
+        lastSeen = now.wall
+        lastLookup = now.monotonic
+    }
 }
 
 struct ServerSession {
@@ -212,7 +222,7 @@ final class ServerTables {
         return counter
     }
 
-    func touch(client number: Int32, now: UInt64) { clients[Int(number)]?.lastLookup = now }
+    func touch(client number: Int32, now: Moment) { clients[Int(number)]?.touch(now) }
 
     private func unlist(_ place: Int32, from number: Int32) {
         var kept: InlineArray<4, Int32> = [-1, -1, -1, -1]

@@ -89,7 +89,7 @@ struct VectorTests {
                         index: 7, client: number, now: Self.now.monotonic,
                         announcement: ClientAnnouncement(takesPushes: false))
                     server.tables.confirm(session)
-                    server.tables.touch(client: number, now: Self.now.monotonic)
+                    server.tables.touch(client: number, now: Self.now)
                 }
                 let number = try #require(server.tables.client(target))
                 server.tables[client: number].address = address
