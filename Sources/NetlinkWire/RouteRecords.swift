@@ -11,6 +11,9 @@ package struct LinkRecord: Hashable, Sendable {
     package var kind: String?
     /// Administratively up (IFF_UP).
     package var isUp: Bool
+    /// Whether it can carry anything (IFF_LOWER_UP): of a veth, whether both ends are up.
+    package var hasCarrier: Bool
+    /// Bytes.
     package var mtu: UInt32
     /// The bridge it is a port of.
     package var master: Int32?
@@ -24,6 +27,7 @@ package struct LinkRecord: Hashable, Sendable {
         index = header.ifi_index
         hardware = header.ifi_type
         isUp = header.ifi_flags & interfaceUp != 0
+        hasCarrier = header.ifi_flags & interfaceLowerUp != 0
         name = ""
         mtu = 0
         for attribute in message.attributes(after: MemoryLayout<ifinfomsg>.size) {
@@ -94,5 +98,41 @@ package struct RouteRecord: Hashable, Sendable {
         }
         guard let target, let prefix = IPPrefix(target, length: Int(header.rtm_dst_len)) else { return nil }
         destination = prefix
+    }
+}
+
+/// Which way the kernel would send a packet.
+package struct RouteAnswer: Hashable, Sendable {
+    /// The interface's index; that of `lo` for an address of the namespace itself.
+    package var interface: Int32
+    /// Nil where the destination is on the link.
+    package var gateway: IPAddress?
+    /// The source address that the packet would get.
+    package var source: IPAddress?
+    /// Bytes, where the route or an ICMP message says so (RTAX_MTU); nil: the link's own.
+    package var mtu: Int?
+
+    package init(interface: Int32, gateway: IPAddress? = nil, source: IPAddress? = nil, mtu: Int? = nil) {
+        self.interface = interface
+        self.gateway = gateway
+        self.source = source
+        self.mtu = mtu
+    }
+
+    init?(_ message: RouteReplyMessage) {
+        guard message.type == UInt16(RTM_NEWROUTE) else { return nil }
+        var index: UInt32?
+        for attribute in message.attributes(after: MemoryLayout<rtmsg>.size) {
+            switch rtattr_type_t(rawValue: UInt32(attribute.type)) {
+            case RTA_OIF: index = attribute.unsigned32
+            case RTA_GATEWAY: gateway = IPAddress(bytes: Array(attribute.payload))
+            case RTA_PREFSRC: source = IPAddress(bytes: Array(attribute.payload))
+            case RTA_METRICS:
+                mtu = attribute.nested.first { Int($0.type) == RTAX_MTU }?.unsigned32.map { Int($0) }
+            default: break
+            }
+        }
+        guard let index else { return nil }
+        interface = Int32(bitPattern: index)
     }
 }

@@ -179,6 +179,20 @@ extension RouteRequest {
         }
     }
 
+    /// Asks which way a packet would go; the answer is a RTM_NEWROUTE.
+    ///
+    /// Strict checking wants the destination's whole length here, and nothing else in the header.
+    static func getRoute(to destination: IPAddress, mark: UInt32) -> RouteRequest {
+        var header = rtmsg()
+        header.rtm_family = family(of: destination)
+        header.rtm_dst_len = UInt8(truncatingIfNeeded: destination.bitWidth)
+        return RouteRequest("look up route to", "\(destination)", type: RTM_GETROUTE, header: header) {
+            attributes in
+            attributes.put(Int(RTA_DST.rawValue), bytes: destination.bytes)
+            if mark != 0 { attributes.put(Int(RTA_MARK.rawValue), mark) }
+        }
+    }
+
     static var dumpLinks: RouteRequest {
         RouteRequest("list", "links", type: RTM_GETLINK, header: linkHeader(index: 0))
     }
@@ -207,3 +221,5 @@ extension RouteRequest {
 
 /// IFF_UP of linux/if.h, which clashes with net/if.h.
 let interfaceUp: UInt32 = 1
+/// IFF_LOWER_UP of the same.
+let interfaceLowerUp: UInt32 = 1 << 16

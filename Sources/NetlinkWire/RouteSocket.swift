@@ -1,6 +1,7 @@
 import CMNL
 import CNLGenl
 import Glibc
+package import NetAddress
 package import SystemCalls
 
 /// What carries netlink datagrams to the kernel and back; tests put their own in.
@@ -84,12 +85,26 @@ package final class RouteSocket {
 
     /// The link of this name; ENODEV when there is none.
     package func link(_ name: String) throws(OperationFailure) -> LinkRecord {
-        let request = RouteRequest.getLink(name: name)
-        var found: LinkRecord?
-        // NLM_F_ACK ends the answer: the link, then the acknowledgement.
+        try one(.getLink(name: name), absent: ENODEV) { LinkRecord($0) }
+    }
+
+    /// Which way a packet with this firewall mark would go, as `ip route get`.
+    ///
+    /// ENETUNREACH where there is no route; what a route says otherwise: EHOSTUNREACH, EACCES, EINVAL ("unreachable",
+    /// "prohibit", "blackhole" of ip-route(8)).
+    package func lookUp(_ destination: IPAddress, mark: UInt32 = 0) throws(OperationFailure) -> RouteAnswer {
+        try one(.getRoute(to: destination, mark: mark), absent: ENETUNREACH) { RouteAnswer($0) }
+    }
+
+    /// The only record of an answer.
+    private func one<R>(
+        _ request: RouteRequest, absent: Int32, _ record: (RouteReplyMessage) -> R?
+    ) throws(OperationFailure) -> R {
+        var found: R?
+        // NLM_F_ACK ends the answer: the record, then the acknowledgement.
         try send(request, flags: NLM_F_ACK)
-        _ = try collect(request) { found = LinkRecord($0) ?? found }
-        guard let found else { throw failure(request, RouteOutcome(errno: ENODEV)) }
+        _ = try collect(request) { found = record($0) ?? found }
+        guard let found else { throw failure(request, RouteOutcome(errno: absent)) }
         return found
     }
 

@@ -59,6 +59,70 @@ extension Privileged {
             }
         }
 
+        /// What `ip route get` says of a destination, by the word before it: "via", "dev", "src", "mtu".
+        private func witness(_ namespace: String, _ arguments: String...) throws -> [String: String] {
+            let said = try tool("ip", ["-n", namespace, "route", "get"] + arguments)
+            let words = said.split { " \n".contains($0) }.map(String.init)
+            return Dictionary(zip(words, words.dropFirst()).map { ($0, $1) }) { first, _ in first }
+        }
+
+        @Test func lookUpAnswersAsIpDoes() throws {
+            // A: p1 10.1.0.1/24, 2001:db8::1/64 ---- B: eth0 10.1.0.2/24, 2001:db8::2/64
+            try withCleanup { cleanup in
+                let (a, b) = (try cleanup.namespace(uniqueName("t")), try cleanup.namespace(uniqueName("t")))
+                let (socketA, socketB) = (try RouteSocket(a), try RouteSocket(b))
+                let fileB = try b.open()
+                try socketA.perform([
+                    .makeVeth(
+                        VethEnd(name: "p1", index: 102),
+                        VethEnd(name: "eth0", index: 103, network: fileB.rawValue))
+                ])
+                try socketB.perform([
+                    .addAddress(try #require(IPPrefix("10.1.0.2/24")), index: 103, name: "eth0"),
+                    .addAddress(try #require(IPPrefix("2001:db8::2/64")), index: 103, name: "eth0"),
+                    .setUp(index: 103, name: "eth0"),
+                ])
+                let dead = try socketB.link("eth0")
+                #expect(dead.isUp && !dead.hasCarrier)
+                try socketA.perform(.setUp(index: 102, name: "p1"))
+                #expect(try socketB.link("eth0").hasCarrier)
+                try socketA.perform(.setMTU(index: 102, 1400, name: "p1"))
+                let here = try socketA.link("p1")
+                #expect(here.mtu == 1400 && here.isUp && here.hasCarrier)
+
+                try tool("ip", "-n", b.name, "route", "add", "10.2.0.0/16", "via", "10.1.0.1", "mtu", "1300")
+                try tool("ip", "-n", b.name, "route", "add", "10.2.0.0/16", "via", "10.1.0.9", "table", "77")
+                try tool("ip", "-n", b.name, "rule", "add", "fwmark", "7", "lookup", "77")
+                try tool("ip", "-n", b.name, "route", "add", "unreachable", "10.3.0.0/16")
+                try tool("ip", "-n", b.name, "route", "add", "prohibit", "10.4.0.0/16")
+                try tool("ip", "-n", b.name, "route", "add", "blackhole", "10.5.0.0/16")
+                try tool("ip", "-n", b.name, "route", "add", "2001:db8:2::/48", "via", "2001:db8::1")
+                for (text, mark) in [
+                    ("10.1.0.1", 0), ("10.2.3.4", 0), ("10.2.3.4", 7), ("10.1.0.2", 0), ("2001:db8::1", 0),
+                    ("2001:db8:2::9", 0),
+                ] as [(String, UInt32)] {
+                    let answer = try socketB.lookUp(try #require(IPAddress(text)), mark: mark)
+                    let said = try witness(b.name, text, "mark", "\(mark)")
+                    #expect(answer.gateway?.description == said["via"], "\(text) \(answer)")
+                    #expect(answer.source?.description == said["src"], "\(text) \(answer)")
+                    #expect(answer.mtu.map { "\($0)" } == said["mtu"], "\(text) \(answer)")
+                    let links = try socketB.links()
+                    #expect(links.first { $0.index == answer.interface }?.name == said["dev"])
+                }
+                #expect(try socketB.lookUp(try #require(IPAddress("10.2.3.4"))).mtu == 1300)
+                for (text, errno) in [
+                    ("10.9.9.9", ENETUNREACH), ("10.3.0.1", EHOSTUNREACH), ("10.4.0.1", EACCES),
+                    ("10.5.0.1", EINVAL),
+                    ("2001:db8:9::1", ENETUNREACH),
+                ] {
+                    let address = try #require(IPAddress(text))
+                    let failure = #expect(throws: OperationFailure.self) { try socketB.lookUp(address) }
+                    #expect(failure?.errno == errno, "\(text): \(String(describing: failure))")
+                    #expect(failure?.object == text && failure?.namespace == b.name)
+                }
+            }
+        }
+
         @Test func refusalsCarryTheKernelsText() throws {
             try withCleanup { cleanup in
                 let namespace = try cleanup.namespace(uniqueName("t"))

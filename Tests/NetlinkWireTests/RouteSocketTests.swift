@@ -150,6 +150,53 @@ final class ScriptedChannel: NetlinkChannel {
         #expect(channel.sent.count == 8)
     }
 
+    @Test func linkWithoutCarrierIsTold() throws {
+        var up = Self.link(flags: "0000", sequence: 1)
+        #expect(up[24] == 1)
+        up[26] = 1  // IFF_LOWER_UP
+        let channel = ScriptedChannel([
+            Self.link(flags: "0000", sequence: 1) + up + Self.done(sequence: 1)
+        ])
+        let links = try RouteSocket(channel: channel, namespace: nil).links()
+        #expect(links.map(\.hasCarrier) == [false, true])
+        #expect(links.map(\.isUp) == [true, true])
+    }
+
+    @Test func routeIsLookedUpAndRead() throws {
+        let route = """
+            50000000 1800 0000 01000000 00000000  // RTM_NEWROUTE
+            02 20 00 00 fe 00 00 01 00020000      // AF_INET, /32, main, universe, unicast, RTM_F_CLONED
+            0800 0100 cb007109                    // RTA_DST 203.0.113.9
+            0800 0400 67000000                    // RTA_OIF 103
+            0800 0700 c0a80102                    // RTA_PREFSRC 192.168.1.2
+            0800 0500 c0a80101                    // RTA_GATEWAY 192.168.1.1
+            0c00 0800 0800 0200 14050000          // RTA_METRICS: RTAX_MTU 1300
+            0800 1000 07000000                    // RTA_MARK 7
+            """
+        let end = Self.answer(Self.acknowledged, sequence: 1)
+        let channel = ScriptedChannel([routeBytes(route), end])
+        let socket = RouteSocket(channel: channel, namespace: nil)
+        let answer = try socket.lookUp(IPAddress(v4: 0xCB00_7109), mark: 7)
+        #expect(answer.interface == 103)
+        #expect(answer.gateway == IPAddress(v4: 0xC0A8_0101))
+        #expect(answer.source == IPAddress(v4: 0xC0A8_0102))
+        #expect(answer.mtu == 1300)
+        #expect(
+            channel.sent == [
+                routeBytes(
+                    """
+                    2c000000 1a00 0500 01000000 00000000  // RTM_GETROUTE, NLM_F_REQUEST | NLM_F_ACK
+                    02 20 00 00 00 00 00 00 00000000      // AF_INET, /32
+                    0800 0100 cb007109                    // RTA_DST
+                    0800 1000 07000000                    // RTA_MARK
+                    """)
+            ])
+        // An answer without a route is none.
+        channel.answers = [Self.answer(Self.acknowledged, sequence: 2)]
+        let failure = #expect(throws: OperationFailure.self) { try socket.lookUp(IPAddress(v4: 1)) }
+        #expect(failure?.errno == ENETUNREACH)
+    }
+
     @Test func damagedAnswersNeverHarm() throws {
         let whole = Self.answer(Self.refused, sequence: 1) + Self.link(flags: "0200", sequence: 1)
         for cut in 0..<whole.count {
