@@ -85,6 +85,9 @@ let package = Package(
             "PacketCapture",
             ["PcapngFormat", "NetlinkWire", "NetAddress", "SystemCalls", "CNatlab"]),
         layer(
+            "PathTrace",
+            ["RendezvousProtocol", "NetlinkWire", "NetAddress", "SystemCalls", "CNatlab"]),
+        layer(
             "LabAgent",
             [
                 "RendezvousService", "RendezvousProtocol", "LinuxLab", "LabPlanner", "WireGuardControl",
@@ -123,6 +126,7 @@ let package = Package(
             resources: [.embedInCode("natpunch.json")], swiftSettings: strict),
         tests("PcapngFormatTests", ["PcapngFormat", "NetAddress"]),
         tests("PacketCaptureTests", ["PacketCapture"]),
+        tests("PathTraceTests", ["PathTrace", "NetAddress"]),
         tests("NetlinkWireTests", ["NetlinkWire", "NetAddress", "SystemCalls"]),
         tests(
             "WireGuardControlTests",
@@ -168,6 +172,8 @@ let package = Package(
             [
                 "NATMeasurement", "TopologyModel", "NetlinkWire", "NetAddress", "SystemCalls", "TestSupport",
             ]),
+        tests(
+            "PathTracePrivilegedTests", ["PathTrace", "NetAddress", "SystemCalls", "TestSupport"]),
         tests("EndToEndPrivilegedTests", ["TestSupport", "SystemCalls", "LabTemplates", "natlab"]),
         tests("NATPrivilegedTests", ["TestSupport", "SystemCalls", "natlab"]),
     ],

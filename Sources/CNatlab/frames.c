@@ -66,6 +66,32 @@ int natlab_bind_capture(int socket, int interface, int room, bool promiscuous) {
     return bind_to(socket, interface, ETH_P_ALL);
 }
 
+int natlab_watch_datagrams(int socket) {
+    // From the IP header on, whatever is in front of it (linux/filter.h).
+    const uint32_t ip = (uint32_t)SKF_NET_OFF;
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PROTOCOL)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 10),
+        // Behind the first fragment there is no port.
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, ip + 6),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 8, 0),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, ip + 9),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 7, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ICMP, 0, 5),
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, ip),
+        BPF_STMT(BPF_LD | BPF_B | BPF_IND, ip),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 3, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 11, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 12, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, 0x40000),
+    };
+    struct sock_fprog filter = {.len = sizeof program / sizeof program[0], .filter = program};
+    if (setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0) return -errno;
+    int on = 1;
+    return setsockopt(socket, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on) < 0 ? -errno : 0;
+}
+
 // Room for one control message; aligned as cmsg(3) wants it.
 union time_stamp {
     struct cmsghdr header;

@@ -189,6 +189,11 @@ struct natlab_packet {
 /// passes on from port to port. packet(7), socket(7).
 int natlab_bind_capture(int socket, int interface, int room, bool promiscuous);
 
+/// Lets a packet socket (SOCK_RAW, not bound yet) receive only UDP over IPv4, of fragments only the first, and ICMP's
+/// errors 3, 11 and 12; each packet with a struct virtio_net_hdr in front, which tells the datagrams that UDP_SEGMENT
+/// (udp(7)) has put into one. packet(7), PACKET_VNET_HDR.
+int natlab_watch_datagrams(int socket);
+
 /// Receives a packet from such a socket without waiting: -EAGAIN when there is none, -ENETDOWN once when the interface
 /// went down or away.
 int natlab_receive_packet(int socket, void *buffer, size_t size, struct natlab_packet *packet);
