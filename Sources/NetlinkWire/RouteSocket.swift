@@ -8,7 +8,7 @@ package import SystemCalls
 package protocol NetlinkChannel: AnyObject {
     /// Throws an errno in `OperationFailure`.
     func send(_ bytes: UnsafeRawBufferPointer) throws(OperationFailure)
-    /// Waits for a datagram and returns its length; EMSGSIZE when it was longer than the buffer.
+    /// Waits for a datagram and returns its length; EAGAIN on a socket that does not wait, EMSGSIZE when it was longer than the buffer.
     func receive(into buffer: UnsafeMutableRawBufferPointer) throws(OperationFailure) -> Int
 }
 
@@ -79,6 +79,42 @@ package final class RouteSocket {
     }
 
     package func perform(_ request: RouteRequest) throws(OperationFailure) { try perform([request]) }
+
+    /// Carries out requests to an nfnetlink subsystem as one transaction: all of them, or none when it throws.
+    ///
+    /// The connection is of no use after a throw. Source: nfnetlink_rcv_batch in the kernel's net/netfilter/nfnetlink.c.
+    func transact(_ requests: [RouteRequest], subsystem: Int32) throws(OperationFailure) {
+        outgoing.removeAll()
+        let first = sequence &+ 1
+        let batch = [RouteRequest.beginBatch(subsystem)] + requests + [.endBatch(subsystem)]
+        for (position, request) in batch.enumerated() {
+            sequence &+= 1
+            // All verdicts come, in order, when the transaction has ended. That of the last request ends them: older
+            // kernels acknowledge no end of a batch.
+            let flags = position == requests.count ? NLM_F_ACK : 0
+            guard outgoing.append(request, flags: flags, sequence: sequence) else {
+                throw OperationFailure(
+                    request.operation, request.object, namespace: namespace, errno: EMSGSIZE)
+            }
+        }
+        try sendOutgoing(requests[...])
+        var refusal: OperationFailure?
+        var done = false
+        while !done {
+            try receive(for: requests.first) { message throws(OperationFailure) in
+                let position = message.sequence &- first
+                guard position <= UInt32(requests.count), message.type == UInt16(NLMSG_ERROR),
+                    let outcome = message.outcome
+                else { throw self.malformed("an answer to no request (sequence \(message.sequence))") }
+                if outcome.errno != 0, refusal == nil {
+                    // What befalls the whole batch is told of its beginning.
+                    refusal = self.failure(batch[max(1, Int(position))], outcome)
+                }
+                if position == 0 || position == UInt32(requests.count) { done = true }
+            }
+        }
+        if let refusal { throw refusal }
+    }
 
     /// The index of the link of this name; ENODEV when there is none.
     package func linkIndex(_ name: String) throws(OperationFailure) -> Int32 { try link(name).index }
@@ -281,6 +317,9 @@ final class KernelChannel: NetlinkChannel {
         }
         self.socket = socket
     }
+
+    /// For poll(2) and socket options.
+    var descriptor: Int32 { socket.rawValue }
 
     func send(_ bytes: UnsafeRawBufferPointer) throws(OperationFailure) {
         var kernel = sockaddr_nl()
