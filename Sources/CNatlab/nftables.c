@@ -12,6 +12,7 @@
 struct nft_run {
     int network;
     const char *commands;
+    bool as_rules;
     char **output;
     char **messages;
     int result;
@@ -26,6 +27,9 @@ static int run_nft(const struct nft_run *run) {
     if (setns(run->network, CLONE_NEWNET) < 0) return -errno;
     struct nft_ctx *context = nft_ctx_new(NFT_CTX_DEFAULT);
     if (context == NULL) return -ENOMEM;
+    if (run->as_rules)
+        nft_ctx_output_set_flags(
+            context, NFT_CTX_OUTPUT_HANDLE | NFT_CTX_OUTPUT_STATELESS | NFT_CTX_OUTPUT_TERSE);
     int result = -ENOMEM;
     if (nft_ctx_buffer_output(context) == 0 && nft_ctx_buffer_error(context) == 0) {
         int refused = nft_run_cmd_from_buffer(context, run->commands);
@@ -43,10 +47,10 @@ static void *run_nft_thread(void *argument) {
     return NULL;
 }
 
-int natlab_nft_in(int network, const char *commands, char **output, char **messages) {
+int natlab_nft_in(int network, const char *commands, bool as_rules, char **output, char **messages) {
     *output = NULL;
     *messages = NULL;
-    struct nft_run run = {network, commands, output, messages, 0};
+    struct nft_run run = {network, commands, as_rules, output, messages, 0};
     // Its parser recurses and keeps large buffers on the stack.
     int error = in_large_thread(run_nft_thread, &run);
     return error < 0 ? error : run.result;

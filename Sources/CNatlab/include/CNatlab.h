@@ -60,9 +60,11 @@ int natlab_write_settings_in(int network, const char *settings, size_t setting_c
 /// Runs commands of nft(8) in the namespace of `network`, as one transaction.
 ///
 /// `output` and `messages` get what it printed and what it complained of; the caller frees both, which may be NULL.
+/// `as_rules` lists with handles, and without counters' values and sets' elements.
 /// Returns 0, -EINVAL when nft refused (nothing has changed then, `messages` says why), or -errno.
 int natlab_nft_in(
-    int network, const char *commands, char *_Nullable *_Nonnull output, char *_Nullable *_Nonnull messages);
+    int network, const char *commands, bool as_rules, char *_Nullable *_Nonnull output,
+    char *_Nullable *_Nonnull messages);
 
 /// A program to run.
 struct natlab_spawn {
