@@ -13,6 +13,8 @@ final class AgentClient {
     struct Setup {
         var tunnel: PlannedTunnel
         var state: LabState
+        /// Where the client looks for the server, and what it takes for the server's key: not always what is right.
+        var server: Endpoint
         var serverKey: PublicKey
         var keys: AgentKeys
         var blake: Blake2s
@@ -28,6 +30,7 @@ final class AgentClient {
     private let interface: String
     private let driver: ClientDriver
     private let startDelay: UInt32
+    private let server: Endpoint
     private let serverKey: PublicKey
     private let peers: [PublicKey]
     private var hasStarted = false
@@ -37,6 +40,7 @@ final class AgentClient {
         host = tunnel.host
         interface = tunnel.interface
         startDelay = setup.startDelay
+        server = setup.server
         serverKey = setup.serverKey
         peers = tunnel.peers.compactMap { setup.keys.key(host: $0.host, interface: tunnel.interface) }
         var options = ClientOptions()
@@ -70,16 +74,14 @@ final class AgentClient {
     }
 
     /// Starts the client now, or with its delay; `failed` is told of what goes wrong then.
-    func start(
-        server: Endpoint, loop: EventLoop, failed: @escaping (OperationFailure) -> Void
-    ) throws(OperationFailure) {
-        guard startDelay > 0 else { return try startNow(server) }
+    func start(loop: EventLoop, failed: @escaping (OperationFailure) -> Void) throws(OperationFailure) {
+        guard startDelay > 0 else { return try startNow() }
         loop.schedule(at: .now() + .milliseconds(Int64(startDelay))) { [unowned self] in
-            do throws(OperationFailure) { try startNow(server) } catch { failed(error) }
+            do throws(OperationFailure) { try startNow() } catch { failed(error) }
         }
     }
 
-    private func startNow(_ server: Endpoint) throws(OperationFailure) {
+    private func startNow() throws(OperationFailure) {
         hasStarted = true
         try driver.start(server: server)
     }
@@ -89,7 +91,7 @@ final class AgentClient {
         let now = driver.snapshot()
         return ClientStatus(
             host: host, interface: interface, publicKey: now.publicKey, listenPort: now.listenPort,
-            server: now.server, serverKey: serverKey, standing: now.standing, says: now.text,
+            server: server, serverKey: serverKey, standing: now.standing, says: now.text,
             up: now.upAt.map(WallTime.init), observed: now.observed,
             registeredAt: now.registeredAt.map(WallTime.init), counters: now.counters,
             peers: now.peers.map { ClientPeerStatus($0) })
@@ -100,7 +102,7 @@ final class AgentClient {
         let says = "starts \(startDelay) ms after the lab's agent"
         return ClientStatus(
             host: host, interface: interface, publicKey: driver.client.publicKey, listenPort: 0,
-            serverKey: serverKey, standing: .starting, says: says, counters: ClientCounters(),
+            server: server, serverKey: serverKey, standing: .starting, says: says, counters: ClientCounters(),
             peers: peers.map {
                 ClientPeerStatus(
                     publicKey: $0, phase: .asking, says: says, attempts: 0, lookups: 0, punchesSent: 0,

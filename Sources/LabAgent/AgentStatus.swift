@@ -17,7 +17,7 @@ package struct ClientStatus: Codable, Hashable, Sendable {
     package var publicKey: PublicKey
     /// The interface's port as the client last read it; 0 before.
     package var listenPort: UInt16
-    /// Where the client looks for the server; nil before it started.
+    /// Where the client looks for the server.
     package var server: Endpoint?
     /// What the client takes for the server's key.
     package var serverKey: PublicKey

@@ -63,16 +63,28 @@ package final class LabAgent {
         for planned in rendezvous.clients {
             guard let tunnel = plan.tunnel(host: planned.host, interface: planned.interface) else { continue }
             let setup = AgentClient.Setup(
-                tunnel: tunnel, state: state, serverKey: server.publicKey, keys: keys, blake: blake,
+                tunnel: tunnel, state: state, server: planned.endpoint ?? rendezvous.endpoint,
+                serverKey: try Self.serverKey(planned) ?? server.publicKey, keys: keys, blake: blake,
                 loop: loop, log: log, startDelay: planned.startDelay,
                 networks: plan.tunnels.map(\.address.network))
             clients.append(try AgentClient(setup))
         }
         for client in clients {
-            try client.start(server: rendezvous.endpoint, loop: loop) { failure in
+            try client.start(loop: loop) { failure in
                 log.error("client-failed", metadata: ["text": "\(failure)"])
             }
         }
+    }
+
+    /// What the plan tells this client of the server's key; nil for the real one.
+    private static func serverKey(_ planned: PlannedClient) throws(OperationFailure) -> PublicKey? {
+        guard let text = planned.serverKey else { return nil }
+        guard let key = PublicKey(base64: text) else {
+            throw OperationFailure(
+                "start client of", "\(planned.host).\(planned.interface)",
+                detail: "'\(text)' in its plan is no public key")
+        }
+        return key
     }
 
     private func reportReady() {

@@ -160,7 +160,7 @@ package struct PlannedRendezvous: Codable, Hashable, Sendable {
     package var namespace: String
     /// The UDP port the server listens on, on every address of the host.
     package var port: UInt16
-    /// Where the clients send.
+    /// Where the clients send, but for those that are told otherwise.
     package var endpoint: Endpoint
     /// The (host, interface) pairs that run a client: every tunnel of the lab, in the order of `tunnels`.
     package var clients: [PlannedClient]
@@ -180,16 +180,26 @@ package struct PlannedClient: Codable, Hashable, Sendable {
     package var interface: String
     /// Milliseconds from the agent's start to the client's; 0, and left out of the JSON, for one that starts with it.
     package var startDelay: UInt32
+    /// What it takes for the server's public key, base64; nil, and left out of the JSON, for the real one.
+    package var serverKey: String?
+    /// Where it looks for the server; nil, and left out of the JSON, for the rendezvous's endpoint.
+    package var endpoint: Endpoint?
 
-    package init(host: String, interface: String, startDelay: UInt32 = 0) {
+    package init(
+        host: String, interface: String, startDelay: UInt32 = 0, serverKey: String? = nil,
+        endpoint: Endpoint? = nil
+    ) {
         self.host = host
         self.interface = interface
         self.startDelay = startDelay
+        self.serverKey = serverKey
+        self.endpoint = endpoint
     }
 
     private enum CodingKeys: String, CodingKey {
-        case host, interface
+        case host, interface, endpoint
         case startDelay = "start_delay_ms"
+        case serverKey = "server_key"
     }
 
     package init(from decoder: any Decoder) throws {
@@ -197,7 +207,9 @@ package struct PlannedClient: Codable, Hashable, Sendable {
         self.init(
             host: try container.decode(String.self, forKey: .host),
             interface: try container.decode(String.self, forKey: .interface),
-            startDelay: try container.decodeIfPresent(UInt32.self, forKey: .startDelay) ?? 0)
+            startDelay: try container.decodeIfPresent(UInt32.self, forKey: .startDelay) ?? 0,
+            serverKey: try container.decodeIfPresent(String.self, forKey: .serverKey),
+            endpoint: try container.decodeIfPresent(Endpoint.self, forKey: .endpoint))
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -205,6 +217,8 @@ package struct PlannedClient: Codable, Hashable, Sendable {
         try container.encode(host, forKey: .host)
         try container.encode(interface, forKey: .interface)
         if startDelay > 0 { try container.encode(startDelay, forKey: .startDelay) }
+        try container.encodeIfPresent(serverKey, forKey: .serverKey)
+        try container.encodeIfPresent(endpoint, forKey: .endpoint)
     }
 }
 

@@ -18,6 +18,14 @@ extension LabPlan {
         if let rendezvous {
             output += "\nrendezvous\n  on \(rendezvous.host), port \(rendezvous.port); "
             output += "\(rendezvous.clients.count) clients reach it at \(rendezvous.endpoint)\n"
+            for client in rendezvous.clients {
+                if let endpoint = client.endpoint {
+                    output += "  \(client.host).\(client.interface) is told \(endpoint) instead\n"
+                }
+                if let key = client.serverKey {
+                    output += "  \(client.host).\(client.interface) is told that its key is \(key)\n"
+                }
+            }
         }
         if !pairs.isEmpty { output += "\npairs\n" }
         for pair in pairs {

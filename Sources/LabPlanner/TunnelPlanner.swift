@@ -164,10 +164,18 @@ struct TunnelPlanner {
     func rendezvous() -> PlannedRendezvous? {
         guard let wish = topology.rendezvous, let host = underlay[wish.host], let address = host.address
         else { return nil }
+        let settings = Dictionary(
+            topology.hosts.compactMap { host in host.client.map { (host.name, $0) } },
+            uniquingKeysWith: { first, _ in first })
         return PlannedRendezvous(
             host: wish.host, namespace: host.namespace, port: wish.port,
             endpoint: wish.endpoint ?? Endpoint(address, port: wish.port),
-            clients: tunnels.map { PlannedClient(host: $0.planned.host, interface: $0.planned.interface) })
+            clients: tunnels.map { tunnel in
+                let own = settings[tunnel.planned.host]
+                return PlannedClient(
+                    host: tunnel.planned.host, interface: tunnel.planned.interface,
+                    serverKey: own?.serverKey, endpoint: own?.endpoint)
+            })
     }
 
     /// - Parameter theory: what is expected of a pair that the file does not name.

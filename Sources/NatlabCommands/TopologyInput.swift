@@ -31,7 +31,10 @@ struct TopologyInput: ParsableArguments {
             throw CommandFailure(.usage, "cannot read \(file): \(OperationFailure.text(of: error.errno))")
         }
         let (topology, diagnostics) = TopologyFile.parse(bytes: source, fileName: file)
-        let warnings = topology.map { expectationWarnings($0, fileName: file) } ?? []
+        let warnings =
+            topology.map {
+                expectationWarnings($0, fileName: file) + clientWarnings($0, fileName: file)
+            } ?? []
         return Checked(
             topology: topology,
             diagnostics: (diagnostics + warnings).sorted { $0.span.start < $1.span.start }, source: source)

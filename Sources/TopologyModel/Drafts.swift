@@ -67,8 +67,16 @@ struct HostDraft {
     var address: Located<IPAddress>?
     var link: Topology.Link?
     var overrides: [OverrideDraft] = []
+    var client: ClientDraft?
     /// There is no `[host.X]`, only overrides for it: a slip in the name, most likely.
     var isPhantom = false
+}
+
+/// What `[host.X.rendezvous]` says.
+struct ClientDraft {
+    var span: SourceSpan
+    var serverKey: String?
+    var endpoint: Located<Endpoint>?
 }
 
 /// What `[host.X.wireguard.wgN]` says.

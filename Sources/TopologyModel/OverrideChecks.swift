@@ -97,6 +97,24 @@ extension TopologyChecker {
 
     // MARK: Rendezvous
 
+    /// Settings of clients that there are not.
+    func checkClients() {
+        for (host, draft) in draft.hosts.enumerated() {
+            guard let client = draft.client, !draft.isPhantom, !report.lostTables else { continue }
+            if self.draft.rendezvous == nil {
+                report.error(
+                    "`\(draft.name.value)` runs no client: there is no [rendezvous]", at: client.span,
+                    hint: "add a [rendezvous], or take this table out")
+            } else if memberships[host] == nil, !networks.contains(where: \.isBroken),
+                !self.draft.networks.isEmpty
+            {
+                report.error(
+                    "`\(draft.name.value)` runs no client: it is in no WireGuard network", at: client.span,
+                    hint: "add it to the members of [wireguard.\(self.draft.networks[0].name.value)]")
+            }
+        }
+    }
+
     func checkRendezvous() {
         guard let rendezvous = draft.rendezvous else { return }
         if draft.networks.isEmpty, !report.lostTables {

@@ -75,7 +75,19 @@ extension Topology {
         /// Nil leaves the choice to the plan.
         package let address: IPAddress?
         package let link: Link?
+        /// What its rendezvous clients are told wrong; nil where nothing.
+        package let client: ClientSettings?
         package let position: SourcePosition
+    }
+
+    /// What a host's rendezvous clients are told instead of what holds for the others.
+    package struct ClientSettings: Hashable, Sendable {
+        /// What they take for the server's public key, base64 of 32 bytes; nil for the real one.
+        package let serverKey: String?
+        /// Where they look for the server; nil for where the others do.
+        package let endpoint: Endpoint?
+        /// Of the endpoint, or of the table where it has none.
+        package let span: SourceSpan
     }
 
     package enum Backend: String, Hashable, Sendable { case auto, kernel, userspace }

@@ -27,6 +27,11 @@ extension TopologyChecker {
                     Topology.Host(
                         name: host.name.value, attachment: $0.value, address: host.address?.value,
                         link: host.link,
+                        client: host.client.map {
+                            Topology.ClientSettings(
+                                serverKey: $0.serverKey, endpoint: $0.endpoint?.value,
+                                span: $0.endpoint?.span ?? $0.span)
+                        },
                         position: host.name.span.start)
                 }
             },

@@ -45,6 +45,7 @@ struct TopologyChecker {
         checkNetworks()
         checkOverrides()
         checkRendezvous()
+        checkClients()
         checkExpectations()
         warnOfTunnels()
         return report.hasErrors ? nil : topology()

@@ -85,14 +85,14 @@ struct TopologyReader {
 
     /// Whether a host has nothing but overrides.
     private func isPhantom(_ node: TOMLNode) -> Bool {
-        guard case .table(let entries) = node.value, let first = entries.first else { return false }
-        return entries.count == 1 && first.key == "wireguard"
+        guard case .table(let entries) = node.value, !entries.isEmpty else { return false }
+        return entries.allSatisfy { $0.key == "wireguard" || $0.key == "rendezvous" }
     }
 
     private func host(_ node: TOMLNode, others: [String]) -> HostDraft? {
         guard let (label, entries) = nodeTable(node, kind: "host") else { return nil }
         var draft = HostDraft(name: Located(node.key, node.keySpan))
-        let valid = ["on", "address", "link", "wireguard"]
+        let valid = ["on", "address", "link", "wireguard", "rendezvous"]
         for entry in entries {
             switch entry.key {
             case "on": draft.attachment = report.string(entry, wants: "the name of a segment or router")
@@ -101,6 +101,7 @@ struct TopologyReader {
                 draft.overrides = tables(in: entry, kind: "host.\(node.key).wireguard").compactMap {
                     override($0, label: "[host.\(node.key).wireguard.\($0.key)]")
                 }
+            case "rendezvous": draft.client = client(entry, label: "[host.\(node.key).rendezvous]")
             case "link": draft.link = link(entry, of: label)
             default: unknown(entry, in: label, valid: valid)
             }
@@ -112,6 +113,25 @@ struct TopologyReader {
                 hint: report.didYouMean(node.key, others) ?? "add \(label) with an `on`")
         } else {
             require(["on"], among: valid, of: node, entries, label: label)
+        }
+        return draft
+    }
+
+    private func client(_ node: TOMLNode, label: String) -> ClientDraft? {
+        guard let entries = report.table(node, hint: "begin it with \(label)") else { return nil }
+        var draft = ClientDraft(span: node.keySpan)
+        let valid = ["server-key", "endpoint"]
+        for entry in entries {
+            switch entry.key {
+            case "server-key": draft.serverKey = report.publicKey(entry)
+            case "endpoint": draft.endpoint = report.endpoint(entry).map { Located($0, entry.span) }
+            default: unknown(entry, in: label, valid: valid)
+            }
+        }
+        if entries.isEmpty, !report.lostKeys {
+            report.error(
+                "\(label) is empty", at: node.keySpan,
+                hint: "the keys here are \(valid.joined(separator: ", "))")
         }
         return draft
     }

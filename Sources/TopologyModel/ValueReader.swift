@@ -165,6 +165,30 @@ extension Reporter {
         return endpoint
     }
 
+    /// A WireGuard public key: 32 bytes in base64 (RFC 4648, section 4), 44 characters as wg(8) writes them.
+    func publicKey(_ node: TOMLNode) -> String? {
+        guard let text = string(node, wants: "a public key") else { return nil }
+        let bytes = Array(text.value.utf8)
+        let isDigit = { (byte: UInt8) in
+            switch byte {
+            case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "+"), UInt8(ascii: "/"):
+                true
+            default: false
+            }
+        }
+        // 256 bits are 42 digits and four bits of the next, whose other two are 0.
+        guard bytes.count == 44, bytes[..<43].allSatisfy(isDigit), bytes[43] == UInt8(ascii: "="),
+            "AEIMQUYcgkosw048".utf8.contains(bytes[42])
+        else {
+            error(
+                "\"\(text.value)\" is not a WireGuard public key", at: node.span,
+                hint: "it is 44 characters of base64, as `wg pubkey` writes them")
+            return nil
+        }
+        return text.value
+    }
+
     /// "25s" or "off": seconds, 0 for off.
     func keepalive(_ node: TOMLNode) -> UInt16? {
         if case .string("off") = node.value { return 0 }

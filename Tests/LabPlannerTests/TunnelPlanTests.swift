@@ -204,6 +204,34 @@ struct TunnelPlanTests {
         }
     }
 
+    @Test func aClientThatIsToldOtherwise() throws {
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+        let lab = try plan(
+            nodes + network + """
+                [rendezvous]
+                host = "hub"
+                [host.a.rendezvous]
+                server-key = "\(key)"
+                [host.b.rendezvous]
+                endpoint = "203.0.113.9:99"
+                """)
+        let clients = try #require(lab.rendezvous?.clients)
+        #expect(clients.map(\.serverKey) == [nil, key, nil, nil])
+        #expect(clients.map(\.endpoint) == [nil, nil, Endpoint("203.0.113.9:99"), nil])
+        #expect(lab.rendezvous?.endpoint == Endpoint("203.0.113.5:1234"))
+        let text = lab.text()
+        #expect(text.contains("\n  a.wg0 is told that its key is \(key)\n"))
+        #expect(text.contains("\n  b.wg0 is told 203.0.113.9:99 instead\n"))
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        let json = try clients.map { String(decoding: try encoder.encode($0), as: UTF8.self) }
+        #expect(json[0] == #"{"host":"hub","interface":"wg0"}"#)
+        #expect(json[2] == #"{"endpoint":"203.0.113.9:99","host":"b","interface":"wg0"}"#)
+        for (text, client) in zip(json, clients) {
+            #expect(try JSONDecoder().decode(PlannedClient.self, from: Data(text.utf8)) == client)
+        }
+    }
+
     /// Every kind of step, as it is written and read back.
     @Test func stepsInJSON() throws {
         let prefix = try #require(IPPrefix("10.0.0.1/24"))

@@ -128,6 +128,40 @@ struct TopologyTests {
         #expect(lab.expectations.map(\.path) == [.none])
     }
 
+    @Test func publicKeysAreWhatWireGuardTakes() throws {
+        func client(_ key: String) -> Topology.ClientSettings? {
+            let text = """
+                name = "x"
+                [host.a]
+                on = "internet"
+                [host.a.rendezvous]
+                server-key = "\(key)"
+                [wireguard.wg0]
+                prefix = "10.66.66.0/24"
+                members = ["a"]
+                [rendezvous]
+                host = "a"
+                """
+            let result = TopologyFile.parse(bytes: Array(text.utf8), fileName: "lab.toml")
+            #expect(
+                result.topology != nil
+                    || result.diagnostics.map(\.message) == ["\"\(key)\" is not a WireGuard public key"])
+            return result.topology?.hosts.first?.client
+        }
+        let digits = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh"
+        for good in ["\(digits)8=", "\(digits)A=", "+/z/\(digits.dropFirst(4))w="] {
+            #expect(client(good)?.serverKey == good)
+            #expect(client(good)?.endpoint == nil)
+        }
+        // Too short, too long, of the URL's alphabet, with bits behind the 256th, without padding.
+        for bad in [
+            "", "\(digits)=", "\(digits)88=", "-_z/\(digits.dropFirst(4))w=", "\(digits)9=", "\(digits)8A",
+            "\(digits)é=",
+        ] {
+            #expect(client(bad) == nil)
+        }
+    }
+
     @Test func twoHomesOnOnePrefixAreFine() throws {
         let lab = try topology(
             """
