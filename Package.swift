@@ -119,7 +119,7 @@ let package = Package(
         tests("NetAddressTests", ["NetAddress"]),
         tests("TopologyModelTests", ["TopologyModel", "NetAddress"]),
         tests("LabPlannerTests", ["LabPlanner", "TopologyModel", "NetAddress", "LabTemplates"]),
-        tests("WireGuardKeysTests", ["WireGuardKeys", "SystemCalls"]),
+        tests("WireGuardKeysTests", ["WireGuardKeys", "SystemCalls", "TestSupport"]),
         .testTarget(
             name: "RendezvousProtocolTests",
             dependencies: ["RendezvousProtocol", "WireGuardKeys", "NetAddress", "SystemCalls"],
@@ -148,7 +148,8 @@ let package = Package(
 
         // Privileged tests: root, the running kernel, real tools as witnesses.
         .target(
-            name: "TestSupport", dependencies: ["SystemCalls", "CNatlab", "LabTemplates"],
+            name: "TestSupport",
+            dependencies: ["SystemCalls", "WireGuardKeys", "CNatlab", "LabTemplates"],
             path: "Tests/TestSupport",
             swiftSettings: strict),
         tests(
@@ -159,7 +160,9 @@ let package = Package(
             ]),
         tests(
             "WireGuardPrivilegedTests",
-            ["WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls", "TestSupport"]),
+            [
+                "WireGuardControl", "WireGuardKeys", "PathTrace", "NetAddress", "SystemCalls", "TestSupport",
+            ]),
         .testTarget(
             name: "RendezvousPrivilegedTests",
             dependencies: [

@@ -12,7 +12,7 @@ package final class NoiseInitiator {
     package init(
         privateKey: PrivateKey, publicKey: RawKey, server: RawKey, blake: Blake2s
     ) throws(OperationFailure) {
-        state = try NoiseState(blake: blake)
+        state = try NoiseState(name: WireFormat.noiseName, prologue: WireFormat.prologue, blake: blake)
         self.privateKey = privateKey
         self.publicKey = publicKey
         self.server = server
@@ -22,7 +22,7 @@ package final class NoiseInitiator {
     ///
     /// `payload` begins with the timestamp: 8 bytes, nanoseconds since the epoch, big-endian.
     package func writeInit(proposedIndex: UInt32, payload: [UInt8], random: RandomSource) -> [UInt8]? {
-        state.begin(responder: server)
+        server.withBytes { state.begin(responder: $0) }
         random(UnsafeMutableRawBufferPointer(start: state.ephemeralPrivate, count: 32))
         var message = [UInt8](
             repeating: 0, count: WireFormat.handshakeHeader + 32 + 48 + payload.count + WireFormat.tag)

@@ -14,7 +14,7 @@ package final class NoiseResponder {
 
     /// Throws where OpenSSL has no BLAKE2s.
     package init(privateKey: PrivateKey) throws(OperationFailure) {
-        state = try NoiseState()
+        state = try NoiseState(name: WireFormat.noiseName, prologue: WireFormat.prologue)
         self.privateKey = privateKey
         publicKey = RawKey(privateKey.publicKey)
     }
@@ -24,7 +24,7 @@ package final class NoiseResponder {
     /// The claim is proved by `readPayload`.
     func readStatic(_ message: UnsafeRawBufferPointer) -> RawKey? {
         guard message.count >= WireFormat.initSize, let start = message.baseAddress else { return nil }
-        state.begin(responder: publicKey)
+        publicKey.withBytes { state.begin(responder: $0) }
         let ephemeral = start + WireFormat.handshakeHeader
         keys.pointer().copyMemory(from: ephemeral, byteCount: 32)
         state.mixHash(UnsafeRawBufferPointer(start: ephemeral, count: 32))

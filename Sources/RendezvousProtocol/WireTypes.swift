@@ -76,6 +76,13 @@ package struct RawKey: Hashable, Sendable {
         }
     }
 
+    /// Lends the 32 bytes.
+    func withBytes(_ body: (UnsafeRawPointer) -> Void) {
+        withUnsafeBytes(of: words) { bytes in
+            if let start = bytes.baseAddress { body(start) }
+        }
+    }
+
     package static func == (left: RawKey, right: RawKey) -> Bool { left.words == right.words }
 
     package func hash(into hasher: inout Hasher) {

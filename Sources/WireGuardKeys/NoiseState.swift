@@ -1,7 +1,6 @@
 package import SystemCalls
-package import WireGuardKeys
 
-/// The symmetric state of one Noise_IK handshake, in wiped memory (Noise rev 34, sections 5.2 and 7.5).
+/// The symmetric state of one Noise_IK or Noise_IKpsk2 handshake, in wiped memory (Noise rev 34, sections 5.2, 7.5, 9).
 ///
 /// One object serves any number of handshakes one after the other. Not Sendable.
 package final class NoiseState {
@@ -14,16 +13,17 @@ package final class NoiseState {
     private let prologueHash: [UInt8]
     private let nameHash: [UInt8]
 
-    var chainingKey: UnsafeMutableRawPointer { memory.pointer(0) }
+    private var chainingKey: UnsafeMutableRawPointer { memory.pointer(0) }
     private var cipherKey: UnsafeMutableRawPointer { memory.pointer(32) }
     private var handshakeHash: UnsafeMutableRawPointer { memory.pointer(64) }
     /// 32 bytes for a Diffie-Hellman result.
-    var sharedSecret: UnsafeMutableRawPointer { memory.pointer(96) }
+    package var sharedSecret: UnsafeMutableRawPointer { memory.pointer(96) }
     /// 32 bytes for the own ephemeral private key.
-    var ephemeralPrivate: UnsafeMutableRawPointer { memory.pointer(128) }
+    package var ephemeralPrivate: UnsafeMutableRawPointer { memory.pointer(128) }
 
     /// Throws where OpenSSL has no BLAKE2s.
-    package init(blake: Blake2s? = nil) throws(OperationFailure) {
+    /// - Parameter name: the protocol's, of more bytes than a hash has (32).
+    package init(name: String, prologue: String, blake: Blake2s? = nil) throws(OperationFailure) {
         let hasher: Blake2s
         if let blake { hasher = blake } else { hasher = try Blake2s() }
         self.blake = hasher
@@ -38,26 +38,26 @@ package final class NoiseState {
             }
             return result
         }
-        // The name has 33 bytes, more than a hash: section 5.2 has it hashed.
-        nameHash = hashed(Array(WireFormat.noiseName.utf8), [])
-        prologueHash = hashed(nameHash, Array(WireFormat.prologue.utf8))
+        // More bytes than a hash has: section 5.2 has it hashed.
+        precondition(name.utf8.count > Blake2s.hashSize, "a short name would be padded")
+        nameHash = hashed(Array(name.utf8), [])
+        prologueHash = hashed(nameHash, Array(prologue.utf8))
     }
 
-    /// Begins a handshake with a responder of this static key, known to both (the `<- s` before the dots in IK).
-    func begin(responder: RawKey) {
+    /// Begins a handshake with a responder of this static key (32 bytes), known to both (the `<- s` before the dots in IK).
+    package func begin(responder: UnsafeRawPointer) {
         chainingKey.copyMemory(from: nameHash, byteCount: 32)
         handshakeHash.copyMemory(from: prologueHash, byteCount: 32)
         counter = 0
-        responder.store(to: sharedSecret)
-        mixHash(UnsafeRawBufferPointer(start: sharedSecret, count: 32))
+        mixHash(UnsafeRawBufferPointer(start: responder, count: 32))
     }
 
-    func mixHash(_ data: UnsafeRawBufferPointer) {
+    package func mixHash(_ data: UnsafeRawBufferPointer) {
         blake.hash(UnsafeRawBufferPointer(start: handshakeHash, count: 32), data, into: handshakeHash)
     }
 
     /// Mixes in 32 bytes of a Diffie-Hellman result.
-    func mixKey(_ secret: UnsafeRawPointer) {
+    package func mixKey(_ secret: UnsafeRawPointer) {
         blake.hkdf(
             chainingKey: UnsafeRawBufferPointer(start: chainingKey, count: 32),
             UnsafeRawBufferPointer(start: secret, count: 32), into: chainingKey, cipherKey)
@@ -65,7 +65,7 @@ package final class NoiseState {
     }
 
     /// Mixes in the Diffie-Hellman result of two keys; false for a public key of low order.
-    func mixAgreement(privateKey: UnsafeRawPointer, publicKey: UnsafeRawPointer) -> Bool {
+    package func mixAgreement(privateKey: UnsafeRawPointer, publicKey: UnsafeRawPointer) -> Bool {
         guard X25519.agree(privateKey: privateKey, publicKey: publicKey, into: sharedSecret) else {
             return false
         }
@@ -74,7 +74,7 @@ package final class NoiseState {
     }
 
     /// Writes 16 bytes more than the plaintext has.
-    func encryptAndHash(_ plaintext: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer) {
+    package func encryptAndHash(_ plaintext: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer) {
         ChaChaPoly.seal(
             plaintext, key: cipherKey, counter: counter,
             authenticating: UnsafeRawBufferPointer(start: handshakeHash, count: 32), into: target)
@@ -83,7 +83,9 @@ package final class NoiseState {
     }
 
     /// Writes 16 bytes less than the ciphertext has; false for a wrong tag.
-    func decryptAndHash(_ ciphertext: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer) -> Bool {
+    package func decryptAndHash(_ ciphertext: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer)
+        -> Bool
+    {
         guard
             ChaChaPoly.open(
                 ciphertext, key: cipherKey, counter: counter,
@@ -95,7 +97,7 @@ package final class NoiseState {
     }
 
     /// Writes the two transport keys of 32 bytes: initiator to responder, then the other way.
-    func split(into forward: UnsafeMutableRawPointer, _ backward: UnsafeMutableRawPointer) {
+    package func split(into forward: UnsafeMutableRawPointer, _ backward: UnsafeMutableRawPointer) {
         blake.hkdf(
             chainingKey: UnsafeRawBufferPointer(start: chainingKey, count: 32),
             UnsafeRawBufferPointer(start: nil, count: 0), into: forward, backward)
@@ -105,18 +107,18 @@ package final class NoiseState {
     package var transcriptHash: [UInt8] { Array(UnsafeRawBufferPointer(start: handshakeHash, count: 32)) }
 
     /// Notes the state, so that a forged message can be undone with `restore`.
-    func save() {
+    package func save() {
         memory.pointer(160).copyMemory(from: memory.pointer(), byteCount: 96)
         savedCounter = counter
     }
 
-    func restore() {
+    package func restore() {
         memory.pointer().copyMemory(from: memory.pointer(160), byteCount: 96)
         counter = savedCounter
     }
 
     /// Forgets the handshake.
-    func wipe() {
+    package func wipe() {
         memory.wipe()
         blake.wipe()
     }
