@@ -111,6 +111,7 @@ let package = Package(
                 .embedInCode("same-nat.toml"), .embedInCode("full-cone.toml"),
                 .embedInCode("symmetric.toml"), .embedInCode("hairpin.toml"),
                 .embedInCode("carrier.toml"), .embedInCode("matrix.toml"),
+                .embedInCode("not-found.toml"),
             ],
             swiftSettings: strict),
         .executableTarget(name: "natlab", dependencies: ["NatlabCommands"], swiftSettings: strict),

@@ -21,6 +21,7 @@ package struct LabTemplate: Sendable {
         LabTemplate(name: "hairpin", bytes: PackageResources.hairpin_toml),
         LabTemplate(name: "carrier", bytes: PackageResources.carrier_toml),
         LabTemplate(name: "matrix", bytes: PackageResources.matrix_toml),
+        LabTemplate(name: "not-found", bytes: PackageResources.not_found_toml),
     ]
 
     private init(name: String, bytes: [UInt8]) {

@@ -104,6 +104,13 @@ package struct JoinCommand: ParsableCommand {
     @Option(help: "The WireGuard interface whose peers to find.")
     var interface: String
 
+    @Flag(
+        help: """
+            Take a server and endpoints inside the tunnel too, and give WireGuard every endpoint untried, as \
+            natpunch-go's client does; to see what comes of it (docs/not-found.md).
+            """)
+    var unsafeEndpoints = false
+
     package init() {}
 
     package func run() throws {
@@ -115,8 +122,13 @@ package struct JoinCommand: ParsableCommand {
                 .usage, "--server-key '\(serverKey)' is no WireGuard public key (44 characters of base64)")
         }
         try requireRoot()
+        if unsafeEndpoints {
+            Terminal.note("warning: every endpoint is taken untried, also one inside the tunnel")
+        }
         try orFailed(.machine) { () throws(OperationFailure) in
-            try RendezvousJoin(server: name, serverKey: key, interface: interface).run { Self.show($0) }
+            try RendezvousJoin(
+                server: name, serverKey: key, interface: interface, takesUnsafeEndpoints: unsafeEndpoints
+            ).run { Self.show($0) }
         }
     }
 

@@ -20,14 +20,7 @@ package struct StatusCommand: ParsableCommand {
         let report = StatusReport(try LabView(lab.state()))
         guard !json else { return try Terminal.result(Terminal.json(report)) }
         var parts = ["lab '\(report.lab)', up for \(VerifyCommand.seconds(report.age))", nodes(report)]
-        if let rendezvous = report.rendezvous {
-            parts.append(
-                rendezvous.problem.map {
-                    Terminal.paint("rendezvous \(rendezvous.host) \(rendezvous.endpoint): \($0)", .red)
-                }
-                    ?? "rendezvous \(rendezvous.host) \(rendezvous.endpoint): knows \(count(rendezvous.registered ?? 0, "client"))"
-            )
-        }
+        if let rendezvous = report.rendezvous { parts.append(Self.rendezvous(rendezvous)) }
         if !report.wireguard.isEmpty { parts.append(Self.tunnels(report)) }
         let problems = Self.problems(report)
         if !problems.isEmpty { parts.append(problems.joined(separator: "\n")) }
@@ -49,6 +42,14 @@ package struct StatusCommand: ParsableCommand {
                     + [node.namespace])
         }
         return table.text
+    }
+
+    /// With the public key, which `rendezvous join` in a host asks for.
+    static func rendezvous(_ rendezvous: StatusReport.Rendezvous) -> String {
+        let name = "rendezvous \(rendezvous.host) \(rendezvous.endpoint)"
+        if let problem = rendezvous.problem { return Terminal.paint("\(name): \(problem)", .red) }
+        let key = rendezvous.publicKey.map { ", public key \($0.base64)" } ?? ""
+        return "\(name)\(key): knows \(count(rendezvous.registered ?? 0, "client"))"
     }
 
     /// Long sentences, which would widen a column.

@@ -114,7 +114,7 @@ extension RendezvousClient {
         if moved { for index in peers.indices { probe(index, now: now) } }
     }
 
-    private func checkServerAddress(now: Moment) {
+    func checkServerAddress(now: Moment) {
         guard let server else { return }
         if let reason = insideTunnel(server) ?? routeTrouble {
             let text =
@@ -239,7 +239,7 @@ extension RendezvousClient {
         emit(.configure(peer: peer.publicKey, endpoint: endpoint, keepalive: keepalive, toggle: toggle))
     }
 
-    private func wishedKeepalive(_ peer: ClientPeer) -> UInt16 {
+    func wishedKeepalive(_ peer: ClientPeer) -> UInt16 {
         if let wish = options.keepalives[peer.publicKey] { return wish }
         return peer.view.keepalive != 0 ? peer.view.keepalive : options.keepalive
     }

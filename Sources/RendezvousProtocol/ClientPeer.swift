@@ -12,6 +12,8 @@ struct ClientPeer {
     var nextLookup: UInt64
     var pollInterval: UInt64
     var lookups = 0
+    /// The server's last word on it was that it does not know the peer.
+    var isUnknown = false
     /// What the server last said; nil while it does not know the peer.
     var resolved: WireAddress?
     var resolvedAt: UInt64?

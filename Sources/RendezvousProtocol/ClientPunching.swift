@@ -5,6 +5,8 @@ extension RendezvousClient {
     /// The server says where a peer is.
     func resolve(_ index: Int, _ address: WireAddress, now: Moment, urgent: Bool = false) {
         guard address.isUsable else { return }
+        peers[index].isUnknown = false
+        if options.takesUnsafeEndpoints { return takeUntried(index, address, now: now) }
         let known = peers[index].resolved == address
         // Behind another NAT it has another local address, if any that matters here; the server says so next.
         if let before = peers[index].resolved, before.ip != address.ip { peers[index].local = nil }
@@ -35,6 +37,26 @@ extension RendezvousClient {
                 peers[index].nextPunch = now.monotonic
             }
         }
+    }
+
+    /// Gives WireGuard what the server says, whatever it is and has, once.
+    private func takeUntried(_ index: Int, _ address: WireAddress, now: Moment) {
+        let peer = peers[index]
+        guard peer.resolved != address else { return }
+        peers[index].resolved = address
+        if peer.resolvedAt == nil { peers[index].resolvedAt = now.wall }
+        note(.resolved, now, peer: peer.publicKey, endpoint: address)
+        guard address.endpoint != peer.view.endpoint else { return }
+        peers[index].setEndpoint = address
+        if peer.endpointSetAt == nil { peers[index].endpointSetAt = now.wall }
+        note(.endpointSet, now, peer: peer.publicKey, endpoint: address, text: "untried, as the server says")
+        if peer.liveness(now) == .none { peers[index].phase = .handshaking }
+        lastKick = now.monotonic
+        let wish = wishedKeepalive(peer)
+        emit(
+            .configure(
+                peer: peer.publicKey, endpoint: address.endpoint,
+                keepalive: wish == peer.view.keepalive ? nil : wish, toggle: false))
     }
 
     /// The server says where a peer is on the network that both may share.

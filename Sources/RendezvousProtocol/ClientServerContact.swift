@@ -58,7 +58,7 @@ extension RendezvousClient {
         if let outstanding { return outstanding.deadline }
         var deadline = sessionStarted + options.sessionLifetime
         deadline = min(deadline, (lastLookup ?? 0) + options.refresh)
-        for peer in peers where !peer.wasLive || peer.phase == .silent {
+        for peer in peers where isWanted(peer) {
             deadline = min(deadline, peer.nextLookup)
         }
         return deadline
@@ -147,12 +147,17 @@ extension RendezvousClient {
     /// Never the zero key.
     private func nextTarget(_ now: Moment) -> RawKey? {
         var chosen: (key: RawKey, due: UInt64)?
-        for peer in peers where (!peer.wasLive || peer.phase == .silent) && peer.nextLookup <= now.monotonic {
+        for peer in peers where isWanted(peer) && peer.nextLookup <= now.monotonic {
             if peer.nextLookup < chosen?.due ?? .max { chosen = (peer.key, peer.nextLookup) }
         }
         if let chosen { return chosen.key }
         guard let lastLookup else { return ownKey }
         return now.monotonic >= lastLookup + options.refresh ? ownKey : nil
+    }
+
+    /// Whether the server is to be asked where it is.
+    private func isWanted(_ peer: ClientPeer) -> Bool {
+        !peer.wasLive || peer.phase == .silent || options.takesUnsafeEndpoints
     }
 
     private func sendLookup(_ target: RawKey, _ session: ClientSession, now: Moment) {
@@ -198,11 +203,13 @@ extension RendezvousClient {
         case .found(let address): resolve(index, address, now: now)
         case .notFound:
             let peer = peers[index]
-            if peer.resolved != nil || peer.phase == .asking {
+            let isNews = peer.resolved != nil || peer.phase == .asking
+            if isNews || options.takesUnsafeEndpoints && !peer.isUnknown {
                 note(
                     .unknownToServer, now, peer: peer.publicKey,
                     text: "no client with this key is registered: does it run, with the same server?")
             }
+            peers[index].isUnknown = true
             peers[index].resolved = nil
             peers[index].local = nil
             if peer.phase == .asking || peer.phase == .endpointRefused {

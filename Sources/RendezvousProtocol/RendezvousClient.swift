@@ -102,6 +102,8 @@ package final class RendezvousClient {
         standing = .contacting
         standingText = "contacting \(address)"
         restartSession(now: now)
+        // Before the first datagram goes there; the next look at the interface may be seconds away.
+        checkServerAddress(now: now)
         advance(now: now)
     }
 
@@ -142,7 +144,7 @@ package final class RendezvousClient {
         let inside = options.tunnelPrefixes.contains { $0.length > 1 && $0.contains(source) }
         localIP = inside ? nil : source.v4Bits
         routeTrouble =
-            inside
+            inside && !options.takesUnsafeEndpoints
             ? "packets for it would leave through the tunnel itself (from \(source)): the peers' allowed IPs take its address in; "
                 + "leave it out of them, or set a firewall mark and a routing rule, as wg-quick(8) does" : nil
     }
@@ -215,6 +217,7 @@ package final class RendezvousClient {
     ///
     /// A network that takes everything (0.0.0.0/0 or its halves) says nothing: policy routing then keeps endpoints outside.
     func insideTunnel(_ address: WireAddress) -> String? {
+        if options.takesUnsafeEndpoints { return nil }
         let ip = address.endpoint.address
         for prefix in options.tunnelPrefixes where prefix.length > 1 && prefix.contains(ip) {
             return "\(ip) lies inside the tunnel's own network \(prefix.network)"

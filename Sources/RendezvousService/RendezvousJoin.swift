@@ -12,11 +12,16 @@ package struct RendezvousJoin {
     package var server: ServerName
     package var serverKey: PublicKey
     package var interface: String
+    /// See `ClientOptions.takesUnsafeEndpoints`.
+    package var takesUnsafeEndpoints: Bool
 
-    package init(server: ServerName, serverKey: PublicKey, interface: String) {
+    package init(
+        server: ServerName, serverKey: PublicKey, interface: String, takesUnsafeEndpoints: Bool = false
+    ) {
         self.server = server
         self.serverKey = serverKey
         self.interface = interface
+        self.takesUnsafeEndpoints = takesUnsafeEndpoints
     }
 
     /// What happens, for the command to print.
@@ -41,6 +46,7 @@ package struct RendezvousJoin {
         try loop.handleSignals([SIGINT, SIGTERM]) { [unowned loop] _ in loop.stop() }
         var options = ClientOptions()
         options.tunnelPrefixes = Self.addresses(of: interface)
+        options.takesUnsafeEndpoints = takesUnsafeEndpoints
         let client = RendezvousClient(
             privateKey: key, serverKey: serverKey, options: options, blake: try Blake2s(),
             random: Randomness.fill)

@@ -4,6 +4,7 @@ import NetAddress
 extension TopologyChecker {
     func warnOfTunnels() {
         warnOfRendezvousInTunnel()
+        warnOfRendezvousForNobody()
         for host in draft.hosts.indices {
             for override in draft.hosts[host].overrides {
                 for peer in override.peers { warn(of: peer, override, host) }

@@ -13,7 +13,9 @@ struct PlanGoldenTests {
 
     private func plan(_ template: LabTemplate) throws -> LabPlan {
         let result = TopologyFile.parse(bytes: Array(template.text.utf8), fileName: "\(template.name).toml")
-        #expect(result.diagnostics.isEmpty)
+        // The one that is wrong on purpose; its warnings have a test of their own.
+        #expect(result.diagnostics.isEmpty != (template.name == "not-found"))
+        #expect(result.diagnostics.allSatisfy { $0.severity == .warning })
         return compile(try #require(result.topology))
     }
 
@@ -30,6 +32,17 @@ struct PlanGoldenTests {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         return try encoder.encode(plan)
+    }
+
+    @Test func notFoundIsWarnedOf() throws {
+        let template = try #require(LabTemplate.all.first { $0.name == "not-found" })
+        let found = TopologyFile.parse(bytes: Array(template.text.utf8), fileName: "lab.toml").diagnostics
+        #expect(
+            found.map(\.message) == [
+                "the rendezvous has nobody to find in wg0: `alpine1` and `alpine2`, both behind routers, are not "
+                    + "each other's peers, so neither asks for the other",
+                "the rendezvous at 10.66.66.1:1234 lies inside the tunnel wg0, which is up only after it has served",
+            ])
     }
 
     @Test(arguments: LabTemplate.all.map(\.name))

@@ -199,6 +199,45 @@ struct ClientFaultTests {
         #expect(simulation.serverArrivals.isEmpty)
     }
 
+    @Test func `a rendezvous whose name is resolved late is refused before anything is sent there`() throws {
+        let simulation = try Simulation(seed: 13)
+        let hosts = pair(simulation, allowedIPs: [try #require(IPPrefix("203.0.113.0/28"))])
+        try hosts[0].startClient(server: Endpoint("203.0.113.200:1234"))
+        simulation.run(seconds: 1)
+        #expect(hosts[0].client?.standing == .contacting)
+        hosts[0].tell { client, now in client.serverResolved(Simulation.serverAddress.endpoint, now: now) }
+        #expect(hosts[0].client?.standing == .insideTunnel)
+        simulation.run(seconds: 10)
+        #expect(hosts[0].events.count { $0.kind == .serverRefused } == 1)
+        #expect(simulation.serverArrivals.isEmpty)
+    }
+
+    @Test func `told to, a client takes what the server says untried, and asks for connected peers too`()
+        throws
+    {
+        let simulation = try Simulation(seed: 12)
+        let inside = try #require(IPPrefix("203.0.113.0/24"))
+        let hosts = pair(simulation, nat: .open, allowedIPs: [inside])
+        var options = ClientOptions()
+        options.takesUnsafeEndpoints = true
+        options.tunnelPrefixes = [inside]
+        try hosts[0].startClient(options: options)
+        simulation.run(seconds: 3)
+        #expect(hosts[0].client?.standing == .registered)
+        #expect(hosts[0].events.count { $0.kind == .unknownToServer } == 1)
+        try hosts[1].startClient(options: options)
+        simulation.run(seconds: 5)
+        for (host, other) in [(hosts[0], hosts[1]), (hosts[1], hosts[0])] {
+            #expect(host.endpointsSet.map(\.endpoint) == [Endpoint("203.0.113.10\(other.number):51820")])
+            #expect(!host.events.contains { [.punched, .endpointRefused].contains($0.kind) })
+            #expect(host.client?.snapshot(now: simulation.now).counters.punchesSent == 0)
+        }
+        let lookups = hosts[0].snapshot(of: hosts[1])?.lookups ?? 0
+        #expect(simulation.run(seconds: 60) { hosts[0].isConnected(to: hosts[1]) })
+        simulation.run(seconds: 10)
+        #expect(hosts[0].snapshot(of: hosts[1])?.lookups ?? 0 > lookups + 2)
+    }
+
     @Test
     func
         `a default route through the tunnel refuses nothing by itself, but a route that really goes there does`()
