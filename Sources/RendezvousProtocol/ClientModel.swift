@@ -26,8 +26,10 @@ package struct ClientOptions: Sendable {
     package var keepalives: [PublicKey: UInt16] = [:]
     /// The tunnel's own networks: no endpoint may lie in one.
     package var tunnelPrefixes: [IPPrefix] = []
-    /// Does as natpunch-go's client: asks for every peer, a connected one too, and gives WireGuard each endpoint at once,
-    /// untried, also one inside the tunnel; a server inside the tunnel will do. Shows what comes of it.
+    /// Does as natpunch-go's client, to show what comes of it.
+    ///
+    /// Asks for every peer, a connected one too, and gives WireGuard each endpoint at once, untried, also one inside the
+    /// tunnel. A server inside the tunnel will do.
     package var takesUnsafeEndpoints = false
 
     package init() {}
