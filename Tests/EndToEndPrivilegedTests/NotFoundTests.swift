@@ -35,7 +35,8 @@ import Testing
     ///                     └──────────── route of 10.66.66.0/24 ◄──────┘
     /// ```
     ///
-    /// Braked, so that the machine has something left for others, and for a moment.
+    /// The kernel's WireGuard gives up when the packet has grown to its limit, after some 17 times; wireguard-go goes on until
+    /// something stops it: here a limit, after a megabyte.
     @Test func oneDatagramIsEncapsulatedAgainAndAgain() throws {
         try withCleanup { cleanup in
             let natlab = try Natlab(cleanup)
@@ -73,12 +74,12 @@ import Testing
             ).run()
             #expect(!ping.status.isSuccess)
             let hasGrown = try waitUntil(timeout: .seconds(20)) { () throws(OperationFailure) in
-                try sent("wg0") - tunnel >= 1000 * 84
+                try sent("wg0") - tunnel >= 20 * 84
             }
             let (loop, out) = (try sent("wg0") - tunnel, try sent("eth0") - link)
             #expect(hasGrown, "84 bytes became \(loop)")
             // A neighbour may have been asked for, or a router.
-            #expect(out < 500, "none of it leaves the host")
+            #expect(out < 1000, "none of it leaves the host")
             print("84 bytes put into wg0 became \(loop) there; eth0 sent \(out)")
             // It ends where the endpoint leads outside.
             _ = try wg("set", "wg0", "peer", server, "endpoint", "203.0.113.10:51820")

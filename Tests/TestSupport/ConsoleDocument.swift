@@ -184,6 +184,7 @@ package final class ConsoleDocument {
         let words = line.split(separator: " ").map(String.init)
         return words.enumerated().map { index, word in
             let next = index + 1 < words.count ? words[index + 1] : ""
+            if word == "process;" { return "processes;" }
             if word == "(kernel)" || word == "(kernel):" {
                 return word.replacing("kernel", with: "userspace")
             }
@@ -194,7 +195,8 @@ package final class ConsoleDocument {
             guard let number = Double(word) else { return word.replacing(#/@if\d+/#, with: "@if#") }
             // Nothing at all is no amount.
             if next.hasPrefix("kB"), number > 0 { return "#" }
-            return word.contains(".") || ["s", "ms", "tries"].contains(next) ? "#" : word
+            return word.contains(".") || ["s", "ms", "tries", "process;", "processes;"].contains(next)
+                ? "#" : word
         }.joined(separator: " ")
     }
 }
