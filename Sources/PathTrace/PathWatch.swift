@@ -8,8 +8,8 @@ package import SystemCalls
 ///
 /// Of a fragmented datagram the first fragment stands for all of it; it is recognised where it has the first
 /// `Datagram.keptPayload` bytes of the payload. A bridge and its ports show also what they pass on, and a frame that is
-/// flooded at each port; other interfaces only what is for their host. VLAN-tagged frames are not seen. Not for several
-/// threads at once.
+/// flooded at each port; other interfaces only what is for their host. VLAN-tagged frames are not seen. Before Linux 6.2
+/// datagrams that were sent as one (UDP_SEGMENT) count as lost. Not for several threads at once.
 package final class PathWatch {
     /// Those that are missing, and those that are down: what passes these is seen once they are up.
     package private(set) var unwatched: [(WatchPoint, OperationFailure)] = []
