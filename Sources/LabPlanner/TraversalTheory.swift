@@ -13,6 +13,20 @@ package struct TraversalTheory: Sendable {
         package var reason: String
     }
 
+    /// What keeps two hosts from each other.
+    enum Obstacle: Hashable, Sendable {
+        /// A router on the way lets no UDP through.
+        case barrier
+        /// Nobody tells them of each other.
+        case noRendezvous
+        /// One of them does not reach the rendezvous, which is behind a NAT.
+        case unregistered
+        /// The router that both are behind, by name.
+        case noHairpin(String)
+        /// What the NATs map and filter.
+        case behaviour
+    }
+
     private struct Node {
         var name: String
         var uplink: Int?
@@ -98,8 +112,8 @@ package struct TraversalTheory: Sendable {
         guard let a = side(from, interface), let b = side(to, interface) else {
             return Verdict(path: .none, reason: "\(from) and \(to) are not both hosts with \(interface)")
         }
-        let (isDirect, reason) = judge(a, b)
-        return Verdict(path: isDirect ? .direct : .none, reason: reason())
+        let (obstacle, reason) = judge(a, b)
+        return Verdict(path: obstacle == nil ? .direct : .none, reason: reason())
     }
 
     /// The same without a sentence, for each pair of a network's members that is asked for.
@@ -107,11 +121,54 @@ package struct TraversalTheory: Sendable {
     /// Members are looked up only once: a mesh of 1,000 hosts has half a million pairs.
     func paths(among hosts: [String], interface: String) -> (_ first: Int, _ second: Int) -> PlannedPair.Path
     {
+        let obstacles = obstacles(among: hosts, interface: interface)
+        return { obstacles($0, $1) == nil ? .direct : .none }
+    }
+
+    /// What is in the way of each pair; nil for one that reaches each other.
+    func obstacles(among hosts: [String], interface: String) -> (_ first: Int, _ second: Int) -> Obstacle? {
         let sides = hosts.map { side($0, interface) }
-        return { first, second in
-            guard let a = sides[first], let b = sides[second] else { return .none }
-            return judge(a, b).isDirect ? .direct : .none
+        var numbers: [Kind: Int] = [:]
+        let kinds = sides.map { side in
+            side.flatMap(kind).map { kind in
+                let number = numbers[kind] ?? numbers.count
+                numbers[kind] = number
+                return number
+            }
         }
+        let count = numbers.count
+        // By the kinds of both: of all such pairs only the first is judged.
+        var known = [Obstacle??](repeating: nil, count: count * count)
+        return { first, second in
+            guard let a = sides[first], let b = sides[second] else { return .behaviour }
+            guard let one = kinds[first], let other = kinds[second],
+                a.isPlain || a.translators.last != b.translators.last
+            else { return judge(a, b).obstacle }
+            if let obstacle = known[one * count + other] { return obstacle }
+            let obstacle = judge(a, b).obstacle
+            known[one * count + other] = obstacle
+            return obstacle
+        }
+    }
+
+    /// All that `judge` looks at where the other side is behind other NATs, and both are known on the segments.
+    private struct Kind: Hashable {
+        var mapping: NATDependence
+        var filtering: NATDependence
+        var hasOneAddress: Bool
+        var isPlain: Bool
+        var isRegistered: Bool
+    }
+
+    /// Nil where it takes more to judge a side: endpoints that somebody wrote down, routers without UDP, a rendezvous that
+    /// is not on a segment.
+    private func kind(_ side: Side) -> Kind? {
+        let isOutside = side.known.count >= ways[side.index].count - 1 && ways[side.index].last == -1
+        guard isOutside, !hasFixedEndpoints, !hasBarriers else { return nil }
+        return Kind(
+            mapping: side.inbound.mapping, filtering: side.inbound.filtering,
+            hasOneAddress: hasOneAddress(side, side.translators), isPlain: side.isPlain,
+            isRegistered: side.isRegistered)
     }
 
     // MARK: Sides
@@ -184,34 +241,34 @@ package struct TraversalTheory: Sendable {
     /// Sentences are made only when somebody reads them: a mesh of 1,000 hosts has half a million pairs.
     private enum Passage {
         case open(() -> String)
-        case shut(() -> String)
+        case shut(Obstacle, () -> String)
 
-        var isOpen: Bool { if case .open = self { true } else { false } }
+        var obstacle: Obstacle? { if case .shut(let obstacle, _) = self { obstacle } else { nil } }
         var reason: String {
             switch self {
-            case .open(let reason), .shut(let reason): reason()
+            case .open(let reason), .shut(_, let reason): reason()
             }
         }
     }
 
-    private func judge(_ a: Side, _ b: Side) -> (isDirect: Bool, reason: () -> String) {
+    private func judge(_ a: Side, _ b: Side) -> (obstacle: Obstacle?, reason: () -> String) {
         for (side, other) in [(a, b), (b, a)] where hasBarriers {
             let way = (rendezvous == nil ? [] : side.known) + below(side.index, meeting: other.index)
             guard let barrier = path(way, from: side.endpoint).barrier else { continue }
             return (
-                false,
+                .barrier,
                 {
                     "\(barrier.router) lets none of \(side.name)'s UDP through (udp = \"\(barrier.udp.rawValue)\")"
                 }
             )
         }
-        if let local = localAddress(a, b) ?? localAddress(b, a) { return (true, local) }
+        if let local = localAddress(a, b) ?? localAddress(b, a) { return (nil, local) }
         let way = passage(a, to: b)
-        if way.isOpen { return (true, { way.reason }) }
+        guard let obstacle = way.obstacle else { return (nil, { way.reason }) }
         let back = passage(b, to: a)
-        if back.isOpen { return (true, { back.reason }) }
+        guard let other = back.obstacle else { return (nil, { back.reason }) }
         return (
-            false,
+            obstacle == .behaviour ? other : obstacle,
             { way.reason == back.reason ? way.reason : "\(way.reason); \(back.reason)" }
         )
     }
@@ -222,7 +279,7 @@ package struct TraversalTheory: Sendable {
             return .open { "\(fixed) always leads to \(b.name)" }
         }
         guard b.isPlain || (a.isRegistered && b.isRegistered) else {
-            return .shut {
+            return .shut(rendezvous == nil ? .noRendezvous : .unregistered) {
                 rendezvous == nil
                     ? "nobody tells \(a.name) where \(b.name) is: there is no rendezvous"
                     : "\((a.isRegistered ? b : a).name) does not reach the rendezvous, which is behind a NAT"
@@ -236,7 +293,7 @@ package struct TraversalTheory: Sendable {
             guard nodes[outermost].nat?.behaviour.hairpin == true else {
                 // The same words for both directions.
                 let (first, second) = a.index < b.index ? (a.name, b.name) : (b.name, a.name)
-                return .shut {
+                return .shut(.noHairpin(nodes[outermost].name)) {
                     "\(first) and \(second) are both behind \(nodes[outermost].name), which does not hairpin"
                 }
             }
@@ -244,7 +301,7 @@ package struct TraversalTheory: Sendable {
         } else {
             let realm = realm(ways[outermost ?? b.index])
             guard let end = way.firstIndex(where: { realm.contains($0) }) else {
-                return .shut {
+                return .shut(.behaviour) {
                     "the endpoint by which \(b.name) is known lies behind \(nodes[realm[0]].name), where \(a.name) is not"
                 }
             }
@@ -267,14 +324,14 @@ package struct TraversalTheory: Sendable {
         }
         let filters = "\(filter.router) filters (\(filter.filtering.rawValue))"
         if inbound.mapping != .endpointIndependent, let mapper = inbound.mapper {
-            return .shut {
+            return .shut(.behaviour) {
                 "\(filters), and what \(b.name) sends to \(a.name) opens another port than the one that \(a.name) knows"
                     + " (\(mapper.router): \(mapper.mapping.rawValue) mapping)"
             }
         }
         // A mapping that is the same towards everybody has one address, however that was chosen.
         guard a.translators == sent, outbound.mapping == .endpointIndependent || hasOneAddress(a, sent) else {
-            return .shut {
+            return .shut(.behaviour) {
                 "\(filters), and \(a.name)'s packets come from another address than the one that \(b.name) knows"
             }
         }
@@ -284,7 +341,7 @@ package struct TraversalTheory: Sendable {
             }
         }
         if outbound.mapping != .endpointIndependent, let mapper = outbound.mapper {
-            return .shut {
+            return .shut(.behaviour) {
                 "\(filters), and \(a.name) sends to \(b.name) from another port than the one that \(b.name) knows"
                     + " (\(mapper.router): \(mapper.mapping.rawValue) mapping)"
             }

@@ -23,12 +23,14 @@ struct TunnelPlanner {
     /// What wg(8) recommends: shorter than the timeouts of the NATs in use.
     private static let keepaliveBehindNAT: UInt16 = 25
 
-    init(_ topology: Topology, _ underlay: Underlay) {
+    /// - Parameter onlyPeersOfTheFile: leaves the peers out that the file says nothing of by themselves: all that theory
+    ///   asks for, and a mesh of 1,000 hosts has a million of the others.
+    init(_ topology: Topology, _ underlay: Underlay, onlyPeersOfTheFile: Bool = false) {
         self.topology = topology
         self.underlay = underlay
         var defaults: [String: UInt32] = [:]
         tunnels = topology.networks.flatMap { network in
-            let peers = Self.peerNumbers(network)
+            let peers = onlyPeersOfTheFile ? Self.describedPeers(network) : Self.peerNumbers(network)
             return network.members.indices.compactMap { number in
                 Self.tunnel(network, number, peers: peers[number], underlay, &defaults)
             }
@@ -49,6 +51,13 @@ struct TunnelPlanner {
             }
             return peers.map { $0.sorted() }
         }
+    }
+
+    private static func describedPeers(_ network: Topology.WireGuardNetwork) -> [[Int]] {
+        let numbers = Dictionary(
+            network.members.enumerated().map { ($0.element.host, $0.offset) },
+            uniquingKeysWith: { first, _ in first })
+        return network.members.map { $0.peers.keys.compactMap { numbers[$0] }.sorted() }
     }
 
     private static func tunnel(
@@ -180,9 +189,9 @@ struct TunnelPlanner {
 
     /// - Parameter theory: what is expected of a pair that the file does not name.
     func pairs(_ theory: TraversalTheory) -> [PlannedPair] {
-        let expectations = Dictionary(topology.expectations.map { (Set($0.between), $0.path) }) { first, _ in
-            first
-        }
+        let named = topology.expectations.filter { !$0.between.isEmpty }
+        let expectations = Dictionary(named.map { (Set($0.between), $0.path) }) { first, _ in first }
+        let others = topology.expectations.first { $0.between.isEmpty }?.path
         return topology.networks.flatMap { network in
             let theory = theory.paths(among: network.members.map(\.host), interface: network.name)
             return network.pairs.map { pair in
@@ -190,10 +199,10 @@ struct TunnelPlanner {
                 // Hashing a set of two names costs more than all else; most files expect nothing.
                 let wish = expectations.isEmpty ? nil : expectations[[from, to]]
                 let expected: PlannedPair.Path =
-                    switch wish {
+                    switch wish ?? others {
                     case .some(.direct): .direct
                     case .some(.none): .none
-                    case nil: theory(pair.first, pair.second)
+                    case .some(.theory), nil: theory(pair.first, pair.second)
                     }
                 return PlannedPair(from: from, to: to, interface: network.name, expected: expected)
             }

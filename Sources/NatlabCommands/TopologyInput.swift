@@ -33,7 +33,7 @@ struct TopologyInput: ParsableArguments {
         let (topology, diagnostics) = TopologyFile.parse(bytes: source, fileName: file)
         let warnings =
             topology.map {
-                expectationWarnings($0, fileName: file) + clientWarnings($0, fileName: file)
+                theoryWarnings($0, fileName: file) + clientWarnings($0, fileName: file)
             } ?? []
         return Checked(
             topology: topology,

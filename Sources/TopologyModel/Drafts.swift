@@ -125,7 +125,13 @@ struct RendezvousDraft {
 }
 
 struct ExpectationDraft {
+    enum Between {
+        case pair(Located<String>, Located<String>)
+        /// Every pair that no other expectation names.
+        case others
+    }
+
     var span: SourceSpan
-    var between: Located<(Located<String>, Located<String>)>?
+    var between: Located<Between>?
     var path: Located<Topology.Path>?
 }

@@ -132,24 +132,73 @@ extension TopologyChecker {
                 hint: "choose another port",
                 notes: [.init("\(draft.networks[network].name.value) takes the port here", at: taken)])
         }
+        warnOfNAT(before: host, name, port: port)
+    }
+
+    /// Clients outside reach a server behind a NAT only where something leads in.
+    ///
+    /// What comes in by a forward is answered by it, whatever the NAT's mapping is: a server never sends first.
+    private func warnOfNAT(before host: Int, _ name: Located<String>, port: UInt16) {
         let nat = chain(from: .host(host)).lazy.compactMap { node -> RouterDraft? in
             guard case .router(let index) = node else { return nil }
             return draft.routers[index].nat == .none ? nil : draft.routers[index]
         }.first
-        if let nat, rendezvous.endpoint == nil {
+        guard let nat else { return }
+        guard let endpoint = draft.rendezvous?.endpoint,
+            endpoint.value.address != draft.hosts[host].address?.value
+        else {
             report.warning(
                 "the rendezvous host `\(name.value)` is behind the NAT of `\(nat.name.value)`: hosts outside cannot "
                     + "reach it", at: name.span, hint: "put it on a segment")
+            return
         }
+        // An endpoint inside a tunnel has a warning of its own, and what is wrong with the NAT an error.
+        guard !leads(endpoint.value, to: name.value, port: port, nat), !nat.natIsBroken,
+            !draft.networks.contains(where: { $0.prefix?.value.contains(endpoint.value.address) == true })
+        else { return }
+        let isSymmetric = nat.nat.behaviour.map { $0.mapping != .endpointIndependent } ?? false
+        report.warning(
+            "the rendezvous host `\(name.value)` is behind the \(isSymmetric ? "symmetric " : "")NAT of "
+                + "`\(nat.name.value)`, and no forward leads from \(endpoint.value) to its port \(port): hosts outside "
+                + "cannot reach it", at: endpoint.span,
+            hint:
+                "give [router.\(nat.name.value)] forward = [{ port = \(endpoint.value.port), to = \"\(name.value)\""
+                + (endpoint.value.port == port ? "" : ", to-port = \(port)") + " }]",
+            notes: nat.natSpan.map { [.init("its NAT is described here", at: $0)] } ?? [])
+    }
+
+    /// Whether what is sent to the endpoint comes to that port of the host, as far as the file says.
+    private func leads(_ endpoint: Endpoint, to host: String, port: UInt16, _ nat: RouterDraft) -> Bool {
+        let isForward = nat.forwards.contains { forward in
+            let address = forward.address?.value ?? nat.wan.first?.value
+            return forward.transport == .udp && forward.host?.value == host
+                && forward.port?.value == endpoint.port
+                && (forward.innerPort?.value ?? endpoint.port) == port
+                && (address == nil || address == endpoint.address)
+        }
+        return isForward
+            || (endpoint.port == port
+                && nat.oneToOne.contains {
+                    $0.host.value == host && $0.address.value == endpoint.address
+                })
     }
 
     // MARK: Expectations
 
     func checkExpectations() {
         var seen: [Set<Int>: SourceSpan] = [:]
+        var others: SourceSpan?
         for expectation in draft.expectations {
             guard let between = expectation.between else { continue }
-            let (first, second) = between.value
+            guard case .pair(let first, let second) = between.value else {
+                if let others {
+                    report.error(
+                        "there is an expectation for all other pairs already", at: between.span,
+                        notes: [.init("first given here", at: others)])
+                }
+                others = others ?? between.span
+                continue
+            }
             let (a, b) = (host(first), host(second))
             guard let a, let b else { continue }
             if a == b {

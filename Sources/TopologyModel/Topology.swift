@@ -48,6 +48,8 @@ extension Topology {
         /// Of its uplink.
         package let link: Link?
         package let position: SourcePosition
+        /// Of what the file says of the NAT, else of the name.
+        package let natSpan: SourceSpan
     }
 
     package enum Transport: String, Codable, Hashable, Sendable, CaseIterable { case udp, tcp }
@@ -60,6 +62,7 @@ extension Topology {
         package let port: UInt16
         package let host: String
         package let innerPort: UInt16
+        package let span: SourceSpan
     }
 
     /// An external address that is one host's alone.
@@ -105,7 +108,7 @@ extension Topology {
         package let first: Int
         package let second: Int
 
-        init(_ a: Int, _ b: Int) {
+        package init(_ a: Int, _ b: Int) {
             first = min(a, b)
             second = max(a, b)
         }
@@ -124,6 +127,8 @@ extension Topology {
         package let peers: PeerLayout
         package let backend: Backend
         package let position: SourcePosition
+        /// Of its name.
+        package let span: SourceSpan
     }
 
     /// Where a tunnel's routes go; the words of wg-quick(8).
@@ -167,9 +172,14 @@ extension Topology {
         package let position: SourcePosition
     }
 
-    package enum Path: String, Hashable, Sendable { case direct, none }
+    package enum Path: String, Hashable, Sendable {
+        case direct, none
+        /// Whichever of them theory says.
+        case theory
+    }
 
     package struct Expectation: Hashable, Sendable {
+        /// Two hosts; empty for every pair that no other expectation names.
         package let between: [String]
         package let path: Path
         /// Of the word that says which path.
@@ -178,6 +188,14 @@ extension Topology {
 }
 
 extension Topology.WireGuardNetwork {
+    package func arePeers(_ a: Int, _ b: Int) -> Bool {
+        switch peers {
+        case .mesh: a != b
+        case .hub(let hub): a != b && (a == hub || b == hub)
+        case .pairs(let pairs): pairs.contains(Topology.MemberPair(a, b))
+        }
+    }
+
     /// Every pair of peers once, in member order.
     package var pairs: [Topology.MemberPair] {
         switch peers {

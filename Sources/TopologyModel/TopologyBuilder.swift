@@ -20,7 +20,8 @@ extension TopologyChecker {
                     oneToOne: router.oneToOne.map {
                         Topology.OneToOne(host: $0.host.value, address: $0.address.value)
                     },
-                    link: router.link, position: router.name.span.start)
+                    link: router.link, position: router.name.span.start,
+                    natSpan: router.natSpan ?? router.name.span)
             },
             hosts: draft.hosts.compactMap { host in
                 host.attachment.map {
@@ -46,9 +47,12 @@ extension TopologyChecker {
             },
             expectations: draft.expectations.compactMap { expectation in
                 guard let between = expectation.between, let path = expectation.path else { return nil }
-                return Topology.Expectation(
-                    between: [between.value.0.value, between.value.1.value], path: path.value, span: path.span
-                )
+                let hosts: [String] =
+                    switch between.value {
+                    case .pair(let first, let second): [first.value, second.value]
+                    case .others: []
+                    }
+                return Topology.Expectation(between: hosts, path: path.value, span: path.span)
             })
     }
 
@@ -56,7 +60,7 @@ extension TopologyChecker {
         guard let port = draft.port, let host = draft.host else { return nil }
         return Topology.Forward(
             transport: draft.transport, address: draft.address?.value, port: port.value, host: host.value,
-            innerPort: draft.innerPort?.value ?? port.value)
+            innerPort: draft.innerPort?.value ?? port.value, span: draft.span)
     }
 
     private func network(_ index: Int) -> Topology.WireGuardNetwork? {
@@ -84,6 +88,6 @@ extension TopologyChecker {
         return Topology.WireGuardNetwork(
             name: network.name.value, prefix: prefix.value, members: members, peers: peers,
             backend: network.backend,
-            position: network.name.span.start)
+            position: network.name.span.start, span: network.name.span)
     }
 }

@@ -253,9 +253,16 @@ struct TopologyReader {
             guard let entries = report.table(element) else { return draft }
             for entry in entries {
                 switch entry.key {
-                case "between": draft.between = report.pair(entry)
+                case "between":
+                    if case .string("*") = entry.value {
+                        draft.between = Located(.others, entry.span)
+                    } else {
+                        draft.between = report.pair(entry).map { $0.map { .pair($0.0, $0.1) } }
+                    }
                 case "path":
-                    draft.path = report.word(entry, [.direct, .none]).map { Located($0, entry.span) }
+                    draft.path = report.word(entry, [.direct, .none, .theory]).map {
+                        Located($0, entry.span)
+                    }
                 default: unknown(entry, in: "[[expect]]", valid: ["between", "path"])
                 }
             }

@@ -32,7 +32,7 @@ struct ExpectationWarningTests {
             """
         let topology = try #require(
             TopologyFile.parse(bytes: Array(text.utf8), fileName: "lab.toml").topology)
-        return expectationWarnings(topology, fileName: "lab.toml")
+        return theoryWarnings(topology, fileName: "lab.toml")
     }
 
     @Test func whatTheorySaysIsNoNews() throws {
