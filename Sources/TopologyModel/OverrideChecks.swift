@@ -95,6 +95,40 @@ extension TopologyChecker {
         return draft.hosts[network.hosts[other]].name.value
     }
 
+    /// A routing table has one route to a prefix: `up` would find a second one there already (EEXIST).
+    func checkRoutes() {
+        for (host, name) in draft.hosts.indices.map({ ($0, draft.hosts[$0].name.value) }) {
+            guard draft.hosts[host].overrides.contains(where: { !$0.peers.isEmpty }) else { continue }
+            var routes: [IPPrefix: (what: String, notes: [Diagnostic.Note])] = [:]
+            if let node = attachments[host], let prefix = prefix(of: node) {
+                routes[prefix.value] = (networkName(of: node), prefixNote(of: node))
+            }
+            for (index, _) in memberships[host] ?? [] {
+                guard let prefix = draft.networks[index].prefix else { continue }
+                let network = draft.networks[index].name.value
+                routes[prefix.value] = (network, [.init("\(prefix.value) is \(network)", at: prefix.span)])
+            }
+            for override in draft.hosts[host].overrides where override.table ?? .auto == .auto {
+                let own = draft.networks.first { $0.name.value == override.network.value }?.prefix?.value
+                for allowed in override.peers.flatMap({ $0.allowedIPs ?? [] })
+                where isRouted(allowed.value, override) && own?.contains(allowed.value) != true {
+                    guard let other = routes[allowed.value] else { continue }
+                    report.error(
+                        "`\(name)` has a route to \(allowed.value) already, which is \(other.what)",
+                        at: allowed.span, hint: "leave it out of the allowed IPs", notes: other.notes)
+                }
+                for allowed in override.peers.flatMap({ $0.allowedIPs ?? [] })
+                where isRouted(allowed.value, override) {
+                    routes[allowed.value] =
+                        routes[allowed.value] ?? (
+                            "in the allowed IPs of a peer in \(override.network.value)",
+                            [.init("first given here", at: allowed.span)]
+                        )
+                }
+            }
+        }
+    }
+
     // MARK: Rendezvous
 
     /// Settings of clients that there are not.

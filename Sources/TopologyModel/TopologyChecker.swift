@@ -47,7 +47,9 @@ struct TopologyChecker {
         checkRendezvous()
         checkClients()
         checkExpectations()
+        checkRoutes()
         warnOfTunnels()
+        warnOfMembers()
         return report.hasErrors ? nil : topology()
     }
 
