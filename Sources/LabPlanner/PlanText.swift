@@ -19,6 +19,9 @@ extension LabPlan {
             output += "\nrendezvous\n  on \(rendezvous.host), port \(rendezvous.port); "
             output += "\(rendezvous.clients.count) clients reach it at \(rendezvous.endpoint)\n"
             for client in rendezvous.clients {
+                if client.startDelay > 0 {
+                    output += "  \(client.host).\(client.interface) starts \(client.startDelay) ms later\n"
+                }
                 if let endpoint = client.endpoint {
                     output += "  \(client.host).\(client.interface) is told \(endpoint) instead\n"
                 }

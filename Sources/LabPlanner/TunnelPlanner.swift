@@ -183,7 +183,8 @@ struct TunnelPlanner {
                 let own = settings[tunnel.planned.host]
                 return PlannedClient(
                     host: tunnel.planned.host, interface: tunnel.planned.interface,
-                    serverKey: own?.serverKey, endpoint: own?.endpoint)
+                    startDelay: UInt32(clamping: (own?.startDelay ?? 0) * 1000), serverKey: own?.serverKey,
+                    endpoint: own?.endpoint)
             })
     }
 

@@ -77,6 +77,7 @@ struct ClientDraft {
     var span: SourceSpan
     var serverKey: String?
     var endpoint: Located<Endpoint>?
+    var startDelay: Int?
 }
 
 /// What `[host.X.wireguard.wgN]` says.

@@ -78,7 +78,7 @@ extension Topology {
         /// Nil leaves the choice to the plan.
         package let address: IPAddress?
         package let link: Link?
-        /// What its rendezvous clients are told wrong; nil where nothing.
+        /// What is otherwise with its rendezvous clients; nil where nothing.
         package let client: ClientSettings?
         package let position: SourcePosition
     }
@@ -89,6 +89,8 @@ extension Topology {
         package let serverKey: String?
         /// Where they look for the server; nil for where the others do.
         package let endpoint: Endpoint?
+        /// Seconds from the agent's start to theirs.
+        package let startDelay: Int
         /// Of the endpoint, or of the table where it has none.
         package let span: SourceSpan
     }

@@ -31,6 +31,7 @@ extension TopologyChecker {
                         client: host.client.map {
                             Topology.ClientSettings(
                                 serverKey: $0.serverKey, endpoint: $0.endpoint?.value,
+                                startDelay: $0.startDelay ?? 0,
                                 span: $0.endpoint?.span ?? $0.span)
                         },
                         position: host.name.span.start)

@@ -120,11 +120,12 @@ struct TopologyReader {
     private func client(_ node: TOMLNode, label: String) -> ClientDraft? {
         guard let entries = report.table(node, hint: "begin it with \(label)") else { return nil }
         var draft = ClientDraft(span: node.keySpan)
-        let valid = ["server-key", "endpoint"]
+        let valid = ["server-key", "endpoint", "start-delay"]
         for entry in entries {
             switch entry.key {
             case "server-key": draft.serverKey = report.publicKey(entry)
             case "endpoint": draft.endpoint = report.endpoint(entry).map { Located($0, entry.span) }
+            case "start-delay": draft.startDelay = report.seconds(entry, upTo: 86_400)
             default: unknown(entry, in: label, valid: valid)
             }
         }

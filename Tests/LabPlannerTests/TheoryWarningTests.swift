@@ -47,7 +47,8 @@ struct TheoryWarningTests {
             """
     }
 
-    @Test(arguments: LabTemplate.all.map(\.name))
+    /// Apart from the one that shows what is wrong.
+    @Test(arguments: LabTemplate.all.map(\.name).filter { $0 != "not-found" })
     func templatesSayWhatTheyMean(_ name: String) throws {
         #expect(try warnings(try #require(LabTemplate.all.first { $0.name == name }).text).isEmpty)
     }
