@@ -95,8 +95,16 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]),
         layer(
+            "PeeringDiagnosis",
+            [
+                "LabAgent", "PeeringCheck", "PathTrace", "RendezvousProtocol", "LinuxLab", "LabPlanner",
+                "TopologyModel",
+                "NetlinkWire", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
+            ]),
+        layer(
             "NatlabCommands",
             [
+                "PeeringDiagnosis", "PathTrace", "RendezvousProtocol",
                 "LabAgent", "PeeringCheck", "NATMeasurement", "RendezvousService", "LinuxLab", "LabPlanner",
                 "TopologyModel", "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
                 "LabTemplates", "PacketCapture", "PcapngFormat", "NetlinkWire",
@@ -178,6 +186,7 @@ let package = Package(
             ]),
         tests(
             "PathTracePrivilegedTests", ["PathTrace", "NetAddress", "SystemCalls", "TestSupport"]),
+        tests("WhyPrivilegedTests", ["TestSupport", "SystemCalls", "WireGuardKeys", "NetAddress", "natlab"]),
         tests("EndToEndPrivilegedTests", ["TestSupport", "SystemCalls", "LabTemplates", "natlab"]),
         tests("NATPrivilegedTests", ["TestSupport", "SystemCalls", "natlab"]),
     ],

@@ -40,7 +40,8 @@ struct JUnitDocument {
         let pairs = report.pairs.map { pair in
             Case(
                 name: "\(pair.from) - \(pair.to) (\(pair.interface)): \(pair.expected.rawValue)",
-                failure: pair.ok ? nil : pair.reason)
+                failure: pair.ok
+                    ? nil : pair.reason + (pair.explanation.map { "; why: \($0.verdict)" } ?? ""))
         }
         self.init(
             suite: "natlab verify \(report.lab)", group: report.lab,

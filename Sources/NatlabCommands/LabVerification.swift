@@ -11,6 +11,13 @@ import WireGuardKeys
 /// Runs the verifier on a lab that is up: opens what it needs, listens to the agent.
 struct LabVerification {
     let view: LabView
+    /// Those that are looked at; the plan's, or some of theirs, or two hosts that are no peers there.
+    let pairs: [PlannedPair]
+
+    init(view: LabView, pairs: [PlannedPair]? = nil) {
+        self.view = view
+        self.pairs = pairs ?? view.plan.pairs
+    }
 
     /// - Parameters:
     ///   - timeout: seconds.
@@ -23,7 +30,8 @@ struct LabVerification {
         var tunnels: [TunnelAccess] = []
         var sockets: [Int32] = []
         defer { for socket in sockets { close(socket) } }
-        for tunnel in view.plan.tunnels {
+        let ends = Set(pairs.flatMap { ["\($0.from).\($0.interface)", "\($0.to).\($0.interface)"] })
+        for tunnel in view.plan.tunnels where ends.contains("\(tunnel.host).\(tunnel.interface)") {
             try orFailed(.lab) { () throws(OperationFailure) in
                 let socket = try EchoSocket.open(in: tunnel)
                 if let socket { sockets.append(socket) }
@@ -35,19 +43,20 @@ struct LabVerification {
             }
         }
         let verifier = Verifier(
-            plan: view.plan, builtAt: WallTime(nanoseconds: view.record.started), tunnels: tunnels,
+            plan: view.plan, pairs: pairs, builtAt: WallTime(nanoseconds: view.record.started),
+            tunnels: tunnels,
             words: { agent.words(host: $0, interface: $1) },
             translation: { translations.translation($0, $1) })
-        var pairs = verifier.run(timeout: .milliseconds(Int64(timeout * 1000)), isCancelled: isCancelled) {
+        var verdicts = verifier.run(timeout: .milliseconds(Int64(timeout * 1000)), isCancelled: isCancelled) {
             decided, _ in progress(decided)
         }
         let theory = TraversalTheory(view.plan)
         // Of what is direct nobody asks why; a large mesh has half a million pairs.
-        for index in pairs.indices where pairs[index].observed == .none || !pairs[index].ok {
-            let pair = pairs[index]
-            pairs[index].theory = theory.verdict(pair.from, pair.to, interface: pair.interface)
+        for index in verdicts.indices where verdicts[index].observed == .none || !verdicts[index].ok {
+            let pair = verdicts[index]
+            verdicts[index].theory = theory.verdict(pair.from, pair.to, interface: pair.interface)
         }
-        return VerifyReport(lab: view.plan.lab, pairs: pairs, problems: agent.problems())
+        return VerifyReport(lab: view.plan.lab, pairs: verdicts, problems: agent.problems())
     }
 }
 

@@ -22,7 +22,8 @@ package struct NatlabCommand: ParsableCommand {
         version: natlabVersion,
         subcommands: [
             InitCommand.self, CheckCommand.self, PlanCommand.self, UpCommand.self, VerifyCommand.self,
-            NATCommand.self, MatrixCommand.self, StatusCommand.self, ListCommand.self, ExecCommand.self,
+            WhyCommand.self, NATCommand.self, MatrixCommand.self, StatusCommand.self, ListCommand.self,
+            ExecCommand.self,
             ShellCommand.self, CaptureCommand.self, LogsCommand.self,
             DownCommand.self, DoctorCommand.self, RendezvousCommand.self, AgentCommand.self,
         ])

@@ -1,6 +1,7 @@
 package import ArgumentParser
 import LabPlanner
 import PeeringCheck
+import PeeringDiagnosis
 import SystemCalls
 
 /// `natlab verify`: proves for each pair of WireGuard peers whether they reach each other directly.
@@ -11,7 +12,8 @@ package struct VerifyCommand: ParsableCommand {
         discussion: """
             Direct means: echoes through the tunnel both ways now, counted by WireGuard for this very peer; a handshake \
             newer than this `up` and under 180 s old; an endpoint that belongs to the peer or a NAT in front of it. \
-            No session is reset for it. Exit status: 0 all as expected, 1 not.
+            No session is reset for it. Of pairs that are not as expected it finds out why, as `natlab why` does. Exit \
+            status: 0 all as expected, 1 not.
             """)
 
     @OptionGroup var lab: LabOptions
@@ -36,8 +38,9 @@ package struct VerifyCommand: ParsableCommand {
     package func run() throws {
         let view = try LabView(lab.state())
         let progress = ProgressLine(total: view.plan.pairs.count, "verifying \(view.plan.lab)")
-        let report = try LabVerification(view: view).run(timeout: timeout) { progress.show($0) }
+        var report = try LabVerification(view: view).run(timeout: timeout) { progress.show($0) }
         progress.clear()
+        try explain(&report, view)
         try Terminal.result(json ? Terminal.json(report) : VerifyText(report).text)
         // After the verdict, which is worth more than the file.
         if let junit {
@@ -45,6 +48,27 @@ package struct VerifyCommand: ParsableCommand {
             }
         }
         guard report.ok else { throw CommandFailure(.verdict, "") }
+    }
+
+    /// Of how many pairs at most it is found out why: all are watched at once.
+    private static let mostExplained = 32
+
+    /// Adds to the pairs that are not as expected what `why` says of them.
+    private func explain(_ report: inout VerifyReport, _ view: LabView) throws(CommandFailure) {
+        let open = report.pairs.indices.filter { !report.pairs[$0].ok }.prefix(Self.mostExplained)
+        guard !open.isEmpty else { return }
+        let notice = Notice("finding out why of \(count(open.count, "pair"))")
+        defer { notice.clear() }
+        let pairs = open.map { index in
+            let pair = report.pairs[index]
+            return PlannedPair(from: pair.from, to: pair.to, interface: pair.interface, expected: .direct)
+        }
+        let reports = try LabDiagnosis(view, pairs: pairs).run(
+            patience: min(timeout, LabDiagnosis.patience), probesAlone: false)
+        for (index, found) in zip(open, reports) {
+            report.pairs[index].explanation = PairExplanation(
+                cause: found.cause?.rawValue, verdict: found.verdict)
+        }
     }
 
     static func seconds(_ value: Double) -> String { "\(Int(value.rounded())) s" }

@@ -26,6 +26,7 @@ struct VerifyText {
             ? ["lab '\(report.lab)' has no WireGuard peers: nothing to verify"] : [table.text]
         for pair in report.pairs {
             if !pair.ok { lines.append("\(pair.from) - \(pair.to): \(pair.reason)") }
+            if let explanation = pair.explanation { lines.append("  why: \(explanation.verdict)") }
             if let theory = pair.theory {
                 let word = theory.path == .direct ? "could punch" : "cannot punch"
                 lines.append("\(pair.from) - \(pair.to) \(word) by theory: \(theory.reason)")

@@ -109,11 +109,12 @@ package final class Verifier {
     private static let stuckTimes = 2
 
     /// - Parameters:
+    ///   - wanted: the pairs to check; nil for all of the plan's.
     ///   - tunnels: one for each tunnel of the plan that could be opened; pairs that need another are judged without.
     ///   - words: what a tunnel's rendezvous client says, by peer key; asked again while pairs are open.
     ///   - translation: which router on a host's way shows it this remote endpoint in place of another.
     package init(
-        plan: LabPlan, builtAt: WallTime, tunnels: [TunnelAccess],
+        plan: LabPlan, pairs wanted: [PlannedPair]? = nil, builtAt: WallTime, tunnels: [TunnelAccess],
         words: @escaping (_ host: String, _ interface: String) -> [PublicKey: ClientWord],
         translation: @escaping (_ host: String, _ remote: Endpoint) -> EndpointTranslation? = { _, _ in nil }
     ) {
@@ -129,7 +130,7 @@ package final class Verifier {
         let index = Dictionary(
             tunnels.enumerated().map { ([$0.element.tunnel.host, $0.element.tunnel.interface], $0.offset) },
             uniquingKeysWith: { first, _ in first })
-        for planned in plan.pairs {
+        for planned in wanted ?? plan.pairs {
             guard let from = index[[planned.from, planned.interface]],
                 let to = index[[planned.to, planned.interface]]
             else { continue }

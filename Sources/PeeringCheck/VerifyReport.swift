@@ -18,6 +18,25 @@ package struct VerifyReport: Codable, Hashable, Sendable {
     }
 }
 
+/// Why a pair is as it is: what `why` says of it.
+package struct PairExplanation: Codable, Hashable, Sendable {
+    /// One of `why`'s causes; nil for a pair that is connected.
+    package var cause: String?
+    /// One sentence.
+    package var verdict: String
+
+    package init(cause: String?, verdict: String) {
+        self.cause = cause
+        self.verdict = verdict
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(cause, forKey: .cause)
+        try container.encode(verdict, forKey: .verdict)
+    }
+}
+
 /// The verdict on one pair of WireGuard peers.
 package struct PairVerdict: Codable, Hashable, Sendable {
     package var from: String
@@ -48,6 +67,8 @@ package struct PairVerdict: Codable, Hashable, Sendable {
     package var returnTranslation: EndpointTranslation?
     /// What the NATs on both ways let one expect.
     package var theory: TraversalTheory.Verdict?
+    /// Of a pair that is not as expected; nil too where there were too many to look at each.
+    package var explanation: PairExplanation?
 
     package init(
         from: String, to: String, interface: String, expected: PlannedPair.Path, observed: PlannedPair.Path,
@@ -85,6 +106,7 @@ package struct PairVerdict: Codable, Hashable, Sendable {
         case roundTrip = "rtt_ms"
         case translation = "endpoint_translation"
         case returnTranslation = "return_endpoint_translation"
+        case explanation = "why"
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -107,5 +129,6 @@ package struct PairVerdict: Codable, Hashable, Sendable {
         try container.encode(translation, forKey: .translation)
         try container.encode(returnTranslation, forKey: .returnTranslation)
         try container.encode(theory, forKey: .theory)
+        try container.encode(explanation, forKey: .explanation)
     }
 }

@@ -1,0 +1,226 @@
+import Glibc
+import LabAgent
+import LabPlanner
+import LinuxLab
+import NetAddress
+import NetlinkWire
+import PathTrace
+import PeeringCheck
+import PeeringDiagnosis
+import RendezvousProtocol
+import SystemCalls
+import WireGuardControl
+import WireGuardKeys
+
+/// Finds out why hosts of a lab that is up do or do not reach each other: looks, probes, watches, looks again, judges.
+///
+/// It adds echoes through the tunnels and nothing else: no peer is changed, no mapping removed.
+final class LabDiagnosis {
+    private let view: LabView
+    private let pairs: [PlannedPair]
+    private let map: NodeMap
+    private let hosts: [String]
+    private let tunnels: [PlannedTunnel]
+    private let keys: [PublicKey: String]
+    private let labKeys: [String: PublicKey]
+    private let gaps: [String]
+
+    /// A pair that has no session yet: WireGuard repeats a handshake after 5 s (WireGuard paper, section 6.4).
+    static let patience = 6.0
+    /// Where what was read has already told why.
+    private static let briefPatience = 1.5
+
+    init(_ view: LabView, pairs: [PlannedPair]) {
+        self.view = view
+        self.pairs = pairs
+        map = NodeMap(view.plan)
+        var hosts: [String] = []
+        for host in pairs.flatMap({ [$0.from, $0.to] }) where !hosts.contains(host) { hosts.append(host) }
+        self.hosts = hosts
+        tunnels = view.plan.tunnels.filter { tunnel in
+            pairs.contains { $0.interface == tunnel.interface && [$0.from, $0.to].contains(tunnel.host) }
+        }
+        var keys: [PublicKey: String] = [:]
+        var labKeys: [String: PublicKey] = [:]
+        var gaps: [String] = []
+        for tunnel in view.plan.tunnels {
+            do throws(OperationFailure) {
+                let key = try view.publicKey(host: tunnel.host, interface: tunnel.interface)
+                keys[key] = tunnel.host
+                labKeys["\(tunnel.host).\(tunnel.interface)"] = key
+            } catch {
+                gaps.append("\(error)")
+            }
+        }
+        self.keys = keys
+        self.labKeys = labKeys
+        self.gaps = gaps
+    }
+
+    /// - Parameters:
+    ///   - patience: seconds to watch pairs that are not connected.
+    ///   - probesAlone: first lets only one side send where a NAT may have forgotten the other's mapping.
+    func run(patience: Double = LabDiagnosis.patience, probesAlone: Bool) throws(CommandFailure)
+        -> [WhyReport]
+    {
+        let before = LabLook(view, nodes: watchedNodes, tunnels: tunnels)
+        let watch = LabWatch(view.plan, nodes: watchedNodes)
+        let began = WallTime(nanoseconds: wallClockNanoseconds())
+        let alone = probesAlone ? probeAlone(before, watch) : [:]
+        let length = pairs.allSatisfy { isPlain($0, before) } ? min(patience, Self.briefPatience) : patience
+        let verification = LabVerification(view: view, pairs: pairs)
+        let verdicts = try verification.run(timeout: length) {
+            watch.collect()
+            return false
+        } progress: { _ in
+        }.pairs
+        let large = verdicts.map { $0.observed == .direct ? passesLargePackets($0, watch) : nil }
+        watch.collect()
+        let after = LabLook(view, nodes: watchedNodes, tunnels: tunnels)
+        let ended = WallTime(nanoseconds: wallClockNanoseconds())
+        return zip(verdicts, large).map { verdict, large in
+            let evidence = evidence(
+                verdict, large, alone, before: before, after: after, watch: watch, began: began, ended: ended)
+            let diagnosis = DiagnosisJudge(evidence, plan: view.plan).diagnosis()
+            return WhyReport(lab: view.plan.lab, evidence: evidence, diagnosis: diagnosis, plan: view.plan)
+        }
+    }
+
+    // MARK: Watching
+
+    /// The nodes on all ways, those to the rendezvous too.
+    private var watchedNodes: [PlannedNode] {
+        var names: [String] = []
+        for host in hosts + (view.plan.rendezvous.map { [$0.host] } ?? []) {
+            for name in map.way(from: host) where !names.contains(name) { names.append(name) }
+        }
+        return names.compactMap { view.plan.node($0) }
+    }
+
+    /// Whether what is read tells enough: a dead part, a link that is down, a peer that is missing.
+    private func isPlain(_ pair: PlannedPair, _ look: LabLook) -> Bool {
+        let sides = [(pair.from, pair.to), (pair.to, pair.from)]
+        return sides.contains { host, other in
+            guard let device = look.device(host, pair.interface),
+                let key = labKeys["\(other).\(pair.interface)"]
+            else {
+                return true
+            }
+            return device.peer(look.device(other, pair.interface)?.publicKey ?? key) == nil
+        } || look.links.contains { !$0.isUp || !$0.hasCarrier }
+    }
+
+    // MARK: Probing
+
+    /// Where a pair has had a session through a NAT: whether the host behind that is still reached when only the other sends.
+    private func probeAlone(_ look: LabLook, _ watch: LabWatch) -> [String: (Int, Int)] {
+        var result: [String: (Int, Int)] = [:]
+        for pair in pairs {
+            let sides = [(pair.from, pair.to), (pair.to, pair.from)]
+            // Who sends opens its own mapping: so only one side, the first asked for.
+            let first = sides.first { host, other in
+                let key =
+                    look.device(other, pair.interface)?.publicKey ?? labKeys["\(other).\(pair.interface)"]
+                let peer = key.flatMap { look.device(host, pair.interface)?.peer($0) }
+                return peer?.lastHandshake != nil && peer?.endpoint != nil
+                    && map.way(from: other).contains { view.plan.node($0)?.translation != nil }
+            }
+            guard let (host, other) = first,
+                let (from, to) = tunnelPair(host, other, pair.interface)
+            else { continue }
+            let answer = echo(from: from, to: to, size: 256, tries: 5, watch)
+            if let answer { result["\(host).\(pair.interface)"] = answer }
+        }
+        return result
+    }
+
+    private func passesLargePackets(_ verdict: PairVerdict, _ watch: LabWatch) -> Bool? {
+        guard let (from, to) = tunnelPair(verdict.from, verdict.to, verdict.interface) else { return nil }
+        let answer = echo(
+            from: from, to: to, size: min(from.mtu, to.mtu), tries: 5, watch)
+        return answer.map { $0.answered > 0 }
+    }
+
+    private func tunnelPair(_ one: String, _ other: String, _ interface: String) -> (
+        PlannedTunnel, PlannedTunnel
+    )? {
+        guard let first = view.plan.tunnel(host: one, interface: interface),
+            let second = view.plan.tunnel(host: other, interface: interface)
+        else { return nil }
+        return (first, second)
+    }
+
+    /// Nil where the interface is gone.
+    private func echo(
+        from: PlannedTunnel, to: PlannedTunnel, size: Int, tries: Int, _ watch: LabWatch
+    ) -> (sent: Int, answered: Int)? {
+        guard let socket = try? EchoSocket.open(in: from) else { return nil }
+        defer { close(socket) }
+        // As long as the ways' declared delays may take.
+        let delay = watchedNodes.reduce(0) { $0 + Int($1.link?.delay ?? 0) }
+        return EchoProbe(socket: socket, target: to.address.address, size: size).run(
+            tries: tries, interval: .milliseconds(150) + .microseconds(Int64(delay) * 4),
+            meanwhile: { watch.collect() })
+    }
+
+    // MARK: Putting together
+
+    private func evidence(
+        _ verdict: PairVerdict, _ large: Bool?, _ alone: [String: (Int, Int)], before: LabLook,
+        after: LabLook,
+        watch: LabWatch, began: WallTime, ended: WallTime
+    ) -> PairEvidence {
+        let theory = TraversalTheory(view.plan)
+        let sides = [verdict.from, verdict.to].compactMap {
+            side($0, verdict.interface, alone, before: before, after: after, watch: watch)
+        }
+        var evidence = PairEvidence(
+            interface: verdict.interface, from: sides[0], to: sides[1], verdict: verdict,
+            theory: theory.verdict(verdict.from, verdict.to, interface: verdict.interface), began: began,
+            ended: ended)
+        evidence.passesLargePackets = large
+        evidence.hostsByKey = keys
+        evidence.links = after.links
+        evidence.datagrams = watch.datagrams
+        evidence.icmpErrors = watch.icmpErrors
+        evidence.drops = watch.drops
+        evidence.gaps = gaps + after.gaps + watch.gaps
+        if case .failure(let failure) = after.agent { evidence.agentFailure = "\(failure)" }
+        let routers = sides.map(\.routers)
+        var names = routers[0]
+        for name in routers[1].reversed() where !names.contains(name) { names.append(name) }
+        evidence.routers = names.map { name in
+            PairEvidence.Router(
+                name: name, nat: view.plan.node(name)?.translation, before: before.flows[name] ?? [],
+                after: after.flows[name] ?? [])
+        }
+        if let rendezvous = view.plan.rendezvous {
+            evidence.rendezvous = PairEvidence.Rendezvous(
+                host: rendezvous.host, port: rendezvous.port, endpoint: rendezvous.endpoint,
+                way: map.way(from: rendezvous.host), server: after.status?.server)
+        }
+        return evidence
+    }
+
+    private func side(
+        _ host: String, _ interface: String, _ alone: [String: (Int, Int)], before: LabLook, after: LabLook,
+        watch: LabWatch
+    ) -> PairEvidence.Side? {
+        guard let tunnel = view.plan.tunnel(host: host, interface: interface),
+            let key = labKeys["\(host).\(interface)"]
+        else { return nil }
+        var side = PairEvidence.Side(tunnel: tunnel, way: map.way(from: host), labKey: key)
+        side.device = after.device(host, interface)
+        side.unreadable = after.unreadable["\(host).\(interface)"]
+        side.deviceBefore = before.device(host, interface)
+        side.client = after.status?.clients.first { $0.host == host && $0.interface == interface }
+        side.alone = alone["\(host).\(interface)"].map { (sent: $0.0, answered: $0.1) }
+        if let rendezvous = view.plan.rendezvous {
+            side.serverInterface = LabLook.route(
+                from: tunnel, to: (side.client?.server ?? rendezvous.endpoint).address,
+                mark: side.device?.firewallMark ?? tunnel.firewallMark)
+        }
+        side.initiations = watch.initiations(at: tunnel, of: view)
+        return side
+    }
+}

@@ -1,0 +1,155 @@
+import LabPlanner
+import NetAddress
+import PeeringDiagnosis
+
+/// What `why` found, for people: the verdict, the ways as drawings, what each side knows, what the NATs did.
+struct WhyText {
+    let text: String
+
+    init(_ report: WhyReport) {
+        var parts: [String] = []
+        var head = Terminal.paint(report.verdict, report.isConnected ? .green : .red)
+        if let mend = report.mend { head += "\n  mend: \(mend)" }
+        for finding in report.findings.dropFirst() { head += "\nalso: \(finding.text)" }
+        if !report.isConnected || report.theory.path == .none {
+            let word = report.theory.path == .direct ? "could" : "cannot"
+            head += "\nby theory they \(word) punch: \(report.theory.reason)"
+        }
+        parts.append(head)
+        parts.append(report.directions.map(Self.drawing).joined(separator: "\n"))
+        for side in report.sides { parts.append(Self.side(side, report)) }
+        if let rendezvous = report.rendezvous { parts.append(Self.rendezvous(rendezvous)) }
+        for nat in report.nats where !nat.mappings.isEmpty || !nat.drops.isEmpty {
+            parts.append(Self.nat(nat))
+        }
+        if !report.gaps.isEmpty {
+            parts.append("not looked at:\n" + report.gaps.map { "  \($0)" }.joined(separator: "\n"))
+        }
+        text = parts.joined(separator: "\n\n")
+    }
+
+    /// `A ──▶ home-a ──▶ internet ──✗ home-b: no mapping for 203.0.113.3:51820`.
+    static func drawing(_ journey: Journey) -> String {
+        guard journey.sent > 0 else { return "\(journey.from) sends nothing to \(journey.to)" }
+        var line = journey.nodes.first ?? journey.from
+        for (index, node) in journey.nodes.enumerated().dropFirst() {
+            line += (journey.loss != nil && index == journey.nodes.count - 1 ? " ──✗ " : " ──▶ ") + node
+        }
+        if let loss = journey.loss {
+            // Lost where it was last seen: nothing beyond to point at.
+            if journey.nodes.count == 1 { line += " ──✗" }
+            line += ": \(loss.reason)"
+            line += "\n  last seen at \(hop(loss.lastSeen))"
+        }
+        return line + "\n  " + count(journey.sent, "datagram") + " sent, \(journey.arrived) arrived"
+    }
+
+    private static func hop(_ hop: Journey.Hop) -> String {
+        "\(hop.interface) of \(hop.node), \(hop.isOutgoing ? "going out" : "coming in"), \(hop.source) > \(hop.destination)"
+    }
+
+    private static func side(_ side: WhyReport.Side, _ report: WhyReport) -> String {
+        let other = side.host == report.from ? report.to : report.from
+        var lines = ["\(side.host) (\(report.interface) \(side.address), key \(side.publicKey.prefix(15)))"]
+        if let unreadable = side.unreadable { lines.append(unreadable) }
+        if let peer = side.peer {
+            let endpoint =
+                peer.endpoint.map { "\($0)" + (peer.endpointOwner.map { " (\($0))" } ?? "") } ?? "none"
+            let handshake = peer.lastHandshake.map { "\($0) s ago" } ?? "never"
+            lines.append(
+                "peer \(other): endpoint \(endpoint), last handshake \(handshake), \(peer.sentBytes) bytes sent,"
+                    + " \(peer.receivedBytes) received")
+            lines.append(
+                "allowed IPs \(peer.allowedIPs.isEmpty ? "none" : peer.allowedIPs.joined(separator: ", ")), keepalive"
+                    + " \(peer.keepalive == 0 ? "off" : "\(peer.keepalive) s")"
+                    + (peer.hasPresharedKey ? ", with a preshared key" : ""))
+        } else if side.unreadable == nil {
+            lines.append("\(other) is not its peer")
+        }
+        if let client = side.client {
+            lines.append(
+                "client: \(client.says)" + (client.observed.map { ", seen there as \($0)" } ?? ""))
+            if let words = client.saysOfPeer {
+                var line = "client of \(other): \(words)"
+                if let sent = client.punchesSent, let received = client.punchesReceived {
+                    line += " (punches: \(sent) sent, \(received) received)"
+                }
+                lines.append(line)
+            }
+        }
+        return lines.joined(separator: "\n  ")
+    }
+
+    private static func rendezvous(_ rendezvous: WhyReport.Rendezvous) -> String {
+        var lines = ["rendezvous \(rendezvous.endpoint) on \(rendezvous.host)"]
+        for seen in rendezvous.saw {
+            lines.append(
+                "saw \(seen.host) as \(seen.endpoint) since \(seen.first), last \(seen.lastSeen) s ago")
+        }
+        for refused in rendezvous.refused {
+            lines.append(
+                "refused \(count(Int(clamping: refused.count), "datagram")) from \(refused.source): \(refused.reason)"
+            )
+        }
+        if lines.count == 1 { lines.append("saw neither") }
+        return lines.joined(separator: "\n  ")
+    }
+
+    private static func nat(_ nat: WhyReport.NAT) -> String {
+        var lines = [nat.router]
+        for mapping in nat.mappings {
+            var line = "maps \(mapping.inner) to \(mapping.outer) towards \(mapping.remote)"
+            line += mapping.isReplied ? ", answered" : ", not answered"
+            if let timeout = mapping.timeout { line += ", \(timeout) s left" }
+            line += mapping.wasThere ? "" : ", new"
+            lines.append(line)
+        }
+        for drop in nat.drops {
+            lines.append(
+                "dropped \(count(drop.packets, "packet")) \(drop.source) > \(drop.destination) by \(drop.rule)"
+            )
+        }
+        return lines.joined(separator: "\n  ")
+    }
+}
+
+/// The same exchange as a Mermaid sequence diagram.
+struct WhyDiagram {
+    let text: String
+
+    init(_ report: WhyReport) {
+        var nodes: [String] = []
+        // The way back has the same nodes in the other order, and maybe some that the first packet never came to.
+        for node in (report.directions.first?.nodes ?? [])
+            + (report.directions.dropFirst().first?.nodes ?? []).reversed()
+        where !nodes.contains(node) { nodes.append(node) }
+        if nodes.isEmpty { nodes = [report.from, report.to] }
+        // The second host last, however far the first one's packets came.
+        if let index = nodes.firstIndex(of: report.to) { nodes.append(nodes.remove(at: index)) }
+        let names = Dictionary(uniqueKeysWithValues: nodes.enumerated().map { ($1, "n\($0)") })
+        var lines = ["sequenceDiagram"]
+        for node in nodes { lines.append("    participant \(names[node] ?? "") as \(node)") }
+        for journey in report.directions {
+            guard journey.sent > 0 else {
+                lines.append("    Note over \(names[journey.from] ?? "n0"): sends nothing to \(journey.to)")
+                continue
+            }
+            let steps = Array(zip(journey.nodes, journey.nodes.dropFirst()))
+            for (index, (one, other)) in steps.enumerated() {
+                let isLost = journey.loss != nil && index == steps.count - 1
+                let hop = journey.hops.last { $0.node == one }
+                let label = hop.map { "\($0.source) to \($0.destination)" } ?? "on to \(journey.to)"
+                lines.append("    \(names[one] ?? "")\(isLost ? "-x" : "->>")\(names[other] ?? ""): \(label)")
+            }
+            if let loss = journey.loss {
+                // A semicolon would end Mermaid's statement.
+                let reason = loss.reason.replacing(";", with: ",")
+                lines.append("    Note over \(names[loss.node] ?? names[journey.from] ?? "n0"): \(reason)")
+            }
+        }
+        lines.append(
+            "    Note over \(nodes.count > 1 ? "n0,n\(nodes.count - 1)" : "n0"): \(report.verdict.replacing(";", with: ","))"
+        )
+        text = lines.joined(separator: "\n")
+    }
+}

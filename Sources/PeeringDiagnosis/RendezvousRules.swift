@@ -1,0 +1,158 @@
+import LabAgent
+import LabPlanner
+import NetAddress
+import PathTrace
+import RendezvousProtocol
+import WireGuardControl
+import WireGuardKeys
+
+// Whether each client gets from the rendezvous what it needs.
+extension DiagnosisJudge {
+    func rendezvousFindings() -> [Finding] {
+        guard let rendezvous = evidence.rendezvous else { return [] }
+        var findings: [Finding] = []
+        for side in [evidence.from, evidence.to] {
+            findings += contact(side, rendezvous)
+        }
+        // Who does not get through cannot be known there: that is said already.
+        guard findings.isEmpty else { return findings }
+        for (side, other) in [(evidence.from, evidence.to), (evidence.to, evidence.from)] {
+            let peer = side.client?.peers.first { $0.publicKey == other.key || $0.publicKey == other.labKey }
+            guard let peer, peer.phase == .unknownToServer || peer.phase == .endpointRefused else { continue }
+            if peer.phase == .endpointRefused {
+                findings.append(
+                    Finding(
+                        .throughTunnel, at: other.host,
+                        "the rendezvous has an address inside the tunnel for \(other.host)"
+                            + " (\(peer.resolved?.description ?? "?")): \(other.host) reaches it through the tunnel",
+                        mend: "reach the rendezvous at an address outside the tunnel"))
+                continue
+            }
+            let state = other.client.map { "its client \(whatItDoes($0.says))" } ?? "no client runs for it"
+            findings.append(
+                Finding(
+                    .unknownKey, at: other.host,
+                    "the rendezvous does not know \(other.host)'s key \(short(peer.publicKey)): \(state)",
+                    mend: "start a client with that key at \(other.host)"))
+        }
+        return findings
+    }
+
+    private func whatItDoes(_ says: String) -> String { says.hasPrefix("starts ") ? says : "says: \(says)" }
+
+    /// Why a client is not served.
+    private func contact(_ side: PairEvidence.Side, _ rendezvous: PairEvidence.Rendezvous) -> [Finding] {
+        guard let client = side.client, client.standing != .registered, client.standing != .interfaceFailed
+        else {
+            return []
+        }
+        let endpoint = client.server ?? rendezvous.endpoint
+        if client.standing == .insideTunnel || isTunnel(side.serverInterface, of: side) {
+            let way = side.serverInterface ?? side.tunnel.interface
+            return [
+                Finding(
+                    .throughTunnel, at: side.host,
+                    "\(side.host) would reach the rendezvous \(endpoint) through the tunnel (\(way)) that it is to help to set up",
+                    mend:
+                        "reach the rendezvous at an address outside the tunnel, and keep that out of the allowed IPs"
+                )
+            ]
+        }
+        // It has not had the time.
+        if client.standing == .starting, client.counters.handshakesSent == 0 { return [] }
+        let journey = finder.rendezvousJourney(side, rendezvous, back: false)
+        let refusal = refusals(side, rendezvous)
+        if let server = rendezvous.server, client.serverKey != server.publicKey {
+            return [
+                Finding(
+                    .wrongServerKey, at: side.host,
+                    "\(side.host)'s client takes \(short(client.serverKey)) for the rendezvous' key, which is"
+                        + " \(short(server.publicKey))\(refusal)",
+                    mend: "give it the server's key \(server.publicKey.base64)")
+            ]
+        }
+        if journey.arrived > 0 { return [answering(side, rendezvous, endpoint, journey, refusal)] }
+        guard let loss = journey.loss else {
+            return [
+                Finding(
+                    .rendezvousUnreachable, at: side.host,
+                    "\(side.host) sends nothing to the rendezvous \(endpoint): \(client.says)")
+            ]
+        }
+        return [unreachable(side, rendezvous, endpoint, loss)]
+    }
+
+    /// What comes to the rendezvous' host and is not answered, or the answers get lost.
+    private func answering(
+        _ side: PairEvidence.Side, _ rendezvous: PairEvidence.Rendezvous, _ endpoint: Endpoint,
+        _ journey: Journey, _ refusal: String
+    ) -> Finding {
+        let isClosed = evidence.icmpErrors.contains {
+            $0.type == 3 && $0.code == 3 && $0.destination.port == endpoint.port
+                && $0.point.node == rendezvous.host
+        }
+        if isClosed || endpoint.port != rendezvous.port {
+            let answer = isClosed ? " (ICMP port unreachable comes back)" : ""
+            return Finding(
+                .rendezvousDown, at: rendezvous.host,
+                "nobody listens at \(endpoint) on \(rendezvous.host), where \(side.host)'s client looks for the"
+                    + " rendezvous\(answer); the lab's listens on port \(rendezvous.port)",
+                mend: "use port \(rendezvous.port)")
+        }
+        let back = finder.rendezvousJourney(side, rendezvous, back: true)
+        if let loss = back.loss {
+            let isAtSide = side.routers.contains(loss.node) || loss.node == side.host
+            if isAtSide, loss.rule != nil, !isAimed(loss, at: endpoint) {
+                return Finding(
+                    .droppedInbound, at: loss.node,
+                    "\(loss.node == side.host ? "\(side.host)'s own firewall drops what comes in" : "\(loss.node) drops what comes for \(side.host)"), the rendezvous' answers too\(ruleText(loss))",
+                    mend: "let that in at \(loss.node)")
+            }
+            return Finding(
+                .rendezvousUnreachable, at: loss.node,
+                "what the rendezvous answers \(side.host) gets lost at \(loss.node)\(ruleText(loss))")
+        }
+        return Finding(
+            .rendezvousDown, at: rendezvous.host,
+            "the rendezvous at \(endpoint) gets what \(side.host)'s client sends and does not answer\(refusal)"
+        )
+    }
+
+    private func unreachable(
+        _ side: PairEvidence.Side, _ rendezvous: PairEvidence.Rendezvous, _ endpoint: Endpoint,
+        _ loss: Journey.Loss
+    ) -> Finding {
+        // A rule that does not ask where a packet goes stops all of the host's UDP.
+        if side.routers.contains(loss.node), !loss.lastSeen.isOutgoing, !isAimed(loss, at: endpoint) {
+            return Finding(
+                .droppedOutbound, at: loss.node,
+                "\(loss.node) lets none of \(side.host)'s UDP out\(ruleText(loss))",
+                mend: "let UDP out at \(loss.node)")
+        }
+        return Finding(
+            .rendezvousUnreachable, at: loss.node,
+            "what \(side.host)'s client sends to the rendezvous \(endpoint) gets lost at \(loss.node)"
+                + (loss.rule == nil ? "" : ruleText(loss)),
+            mend: "let UDP to \(endpoint) pass at \(loss.node)")
+    }
+
+    /// Whether a rule is about this endpoint, and not about everything; no rule is about nothing else.
+    private func isAimed(_ loss: Journey.Loss, at endpoint: Endpoint) -> Bool {
+        guard let rule = loss.rule else { return true }
+        return rule.contains("port \(endpoint.port)") || rule.contains("\(endpoint.address)")
+    }
+
+    func ruleText(_ loss: Journey.Loss) -> String { loss.rule.map { " (dropped by \($0))" } ?? "" }
+
+    private func isTunnel(_ interface: String?, of side: PairEvidence.Side) -> Bool {
+        interface == side.tunnel.interface
+    }
+
+    /// What the server refused from one of the side's own external addresses.
+    private func refusals(_ side: PairEvidence.Side, _ rendezvous: PairEvidence.Rendezvous) -> String {
+        let own = finder.outermost(side)
+        let hits = (rendezvous.server?.refusals ?? []).filter { own.contains($0.source.address) }
+        guard let last = hits.max(by: { $0.last < $1.last }) else { return "" }
+        return "; it refused \(last.count) datagrams from \(last.source) (\(last.reason.rawValue))"
+    }
+}

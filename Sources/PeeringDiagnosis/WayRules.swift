@@ -1,0 +1,276 @@
+import LabPlanner
+import LinuxLab
+import NetAddress
+import PathTrace
+import PeeringCheck
+import RendezvousProtocol
+import TopologyModel
+import WireGuardControl
+import WireGuardKeys
+
+// Where packets get lost between the hosts, and what the NATs did to them.
+extension DiagnosisJudge {
+    func wayFindings() -> [Finding] {
+        zip(journeys, [(evidence.from, evidence.to), (evidence.to, evidence.from)]).flatMap {
+            journey, sides in
+            loss(of: journey, from: sides.0, to: sides.1)
+        }
+    }
+
+    private func loss(of journey: Journey, from: PairEvidence.Side, to: PairEvidence.Side) -> [Finding] {
+        guard let loss = journey.loss else {
+            guard journey.sent == 0,
+                let drop = finder.dropBeforeLeaving(from, to: finder.endpoints(of: to, at: from))
+            else { return [] }
+            return [
+                Finding(
+                    .droppedOutbound, at: from.host,
+                    "\(from.host)'s own firewall drops what it sends to \(drop.destination) (\(JourneyFinder.words(drop)))",
+                    mend: "let UDP out at \(from.host)")
+            ]
+        }
+        let seen = loss.lastSeen
+        if !seen.isOutgoing, from.routers.contains(loss.node), isFromInside(seen), isExplained(loss) {
+            if map.addresses(of: loss.node).contains(seen.destination.address) {
+                return [
+                    Finding(
+                        .hairpinMissing, at: loss.node,
+                        "both are behind \(loss.node), and what \(from.host) sends to \(to.host)'s external endpoint"
+                            + " \(seen.destination) there is not turned round (no hairpinning)",
+                        mend: "give \(loss.node) a NAT with hairpin = true")
+                ]
+            }
+            return [
+                Finding(
+                    .droppedOutbound, at: loss.node,
+                    "\(loss.node) drops what \(from.host) sends to \(seen.destination)\(ruleText(loss))",
+                    mend: "let UDP out at \(loss.node)")
+            ]
+        }
+        if !seen.isOutgoing, to.routers.contains(loss.node) {
+            if loss.rule != nil, !isNATs(loss) {
+                return [
+                    Finding(
+                        .droppedInbound, at: loss.node,
+                        "\(loss.node) drops what comes from \(from.host) for \(to.host) at \(seen.destination)\(ruleText(loss))",
+                        mend: "let that in at \(loss.node)")
+                ]
+            }
+            return filtered(seen, loss, from: from, to: to)
+        }
+        if !seen.isOutgoing, loss.node == to.host || loss.node == from.host, loss.rule != nil {
+            return [
+                Finding(
+                    loss.node == to.host ? .droppedInbound : .droppedOutbound, at: loss.node,
+                    "\(loss.node)'s own firewall drops what \(from.host) sends to \(to.host)\(ruleText(loss))"
+                )
+            ]
+        }
+        let isNobodys = loss.node != seen.node && (!seen.isOutgoing || !map.isAnybodys(seen))
+        return [
+            Finding(
+                .lost, at: loss.node,
+                "what \(from.host) sends to \(seen.destination) was last seen at \(seen.interface) of \(seen.node)"
+                    + (isNobodys ? ": nobody there has \(seen.destination.address)" : ""))
+        ]
+    }
+
+    /// Whether it is known what a router did with a packet: a rule dropped it, or it was the router's own.
+    private func isExplained(_ loss: Journey.Loss) -> Bool {
+        loss.rule != nil || map.addresses(of: loss.node).contains(loss.lastSeen.destination.address)
+    }
+
+    /// Whether a packet came into a router from its LAN side.
+    private func isFromInside(_ hop: Journey.Hop) -> Bool { hop.interface != "wan0" }
+
+    /// Whether what dropped a packet is the NAT's own filtering: it lets in flows that it knows, and nothing else.
+    private func isNATs(_ loss: Journey.Loss) -> Bool {
+        guard let rule = loss.rule else { return true }
+        return rule.contains("wan0") && rule.contains("new") || rule.contains("@seen")
+            || rule.contains("@owner")
+    }
+
+    // MARK: NATs
+
+    /// A NAT in front of `to` that lets a packet of `from` not in.
+    private func filtered(
+        _ seen: Journey.Hop, _ loss: Journey.Loss, from: PairEvidence.Side, to: PairEvidence.Side
+    ) -> [Finding] {
+        var findings = stolen(at: from, remote: to) + stolen(at: to, remote: from)
+        if findings.isEmpty { findings = symmetric(from, to) + symmetric(to, from) }
+        if findings.isEmpty, flows(seen.destination, at: loss.node).isEmpty, !hasExpired(from, to) {
+            findings.append(
+                Finding(
+                    .noMapping, at: loss.node,
+                    "\(loss.node) has no mapping for \(seen.destination), where \(from.host) sends to: \(to.host) has opened none",
+                    mend:
+                        "let \(to.host) send first (keepalive, a rendezvous), or forward the port at \(loss.node)"
+                ))
+        }
+        if findings.isEmpty, !hasExpired(from, to) {
+            findings.append(
+                Finding(
+                    .droppedInbound, at: loss.node,
+                    "\(loss.node) lets \(from.host)'s packets from \(seen.source) not in at \(seen.destination):"
+                        + " \(allowed(seen.destination, at: loss.node))"))
+        }
+        return findings
+    }
+
+    private func flows(_ outer: Endpoint, at router: String) -> [PairEvidence.Flow] {
+        guard let router = evidence.router(router) else { return [] }
+        return router.after.filter { $0.mapping?.outer == outer }
+    }
+
+    private func allowed(_ outer: Endpoint, at router: String) -> String {
+        let remotes = flows(outer, at: router).compactMap { $0.mapping?.remote.description }
+        return remotes.isEmpty
+            ? "no mapping for \(outer)"
+            : "the mapping \(outer) lets in \(Set(remotes).sorted().joined(separator: ", ")) only"
+    }
+
+    /// The endpoint by which the other side knows this one, and where that is from.
+    private func known(_ side: PairEvidence.Side, to other: PairEvidence.Side) -> Endpoint? {
+        let entry = evidence.rendezvous?.server?.entries.first {
+            $0.publicKey == side.key || $0.publicKey == side.labKey
+        }
+        return entry?.endpoint ?? other.device?.peer(side.key)?.endpoint
+    }
+
+    /// A flow of the other side's packets that came first has the port, and the side's own got another.
+    ///
+    /// Without filtering of what comes to the router itself conntrack confirms the flow of such a packet; it then clashes
+    /// with that of the hole about to be punched.
+    private func stolen(at side: PairEvidence.Side, remote other: PairEvidence.Side) -> [Finding] {
+        guard let known = known(side, to: other) else { return [] }
+        for name in side.routers {
+            guard let router = evidence.router(name) else { continue }
+            let thief = (router.after + router.before).first { flow in
+                flow.destination == known && flow.mapping == nil
+                    && finder.outermost(other).contains(flow.source.address)
+            }
+            guard let thief else { continue }
+            let own = router.after.compactMap(\.mapping).first {
+                $0.remote == thief.source && $0.outer != known && $0.inner.port == side.device?.listenPort
+            }
+            guard let own else { continue }
+            return [
+                Finding(
+                    .mappingStolen, at: name,
+                    "a packet from \(thief.source) came to \(name) before \(side.host) had sent there, and its flow took the"
+                        + " port of \(known): \(side.host) now comes from \(own.outer), which \(other.host) does not expect",
+                    mend:
+                        "drop unsolicited packets at \(name): iptables -A INPUT -i wan0 -m conntrack --ctstate NEW,INVALID -j DROP"
+                )
+            ]
+        }
+        return []
+    }
+
+    /// The side's mapping towards the other is another than the one it is known by.
+    private func symmetric(_ side: PairEvidence.Side, _ other: PairEvidence.Side) -> [Finding] {
+        guard let known = known(side, to: other), let outside = leaving(side, for: other),
+            outside.hop.source != known
+        else { return [] }
+        let mapper = mapper(of: side) ?? outside.hop.node
+        return [
+            Finding(
+                .symmetricNAT, at: mapper,
+                "\(mapper) is symmetric: \(side.host) is known as \(known), but what it sends to \(other.host) comes from"
+                    + " \(outside.hop.source)",
+                mend: "give \(mapper) endpoint-independent mapping, or the other side a NAT that filters less"
+            )
+        ]
+    }
+
+    /// How the side's packets leave its outermost router for the other's external address.
+    private func leaving(_ side: PairEvidence.Side, for other: PairEvidence.Side) -> (hop: Journey.Hop, Bool)?
+    {
+        guard let outermost = side.routers.last else { return nil }
+        let theirs = finder.outermost(other)
+        for datagram in evidence.datagrams.reversed() where datagram.sightings.first?.point.node == side.host
+        {
+            guard
+                let exit = datagram.sightings.last(where: {
+                    $0.point.node == outermost && $0.isOutgoing && theirs.contains($0.destination.address)
+                })
+            else { continue }
+            switch datagram.kind {
+            case .rendezvousInit, .rendezvousLookup: continue
+            default: break
+            }
+            return (
+                Journey.Hop(
+                    node: outermost, interface: exit.point.interface, isOutgoing: true, source: exit.source,
+                    destination: exit.destination), true
+            )
+        }
+        return nil
+    }
+
+    private func mapper(of side: PairEvidence.Side) -> String? {
+        side.routers.first {
+            (evidence.router($0)?.nat?.behaviour.mapping ?? .endpointIndependent) != .endpointIndependent
+        }
+    }
+
+    // MARK: Expiry
+
+    /// Whether the pair had a session, and a NAT has since forgotten the mapping that it went through.
+    private func hasExpired(_ from: PairEvidence.Side, _ to: PairEvidence.Side) -> Bool {
+        expired(from, to) != nil || expired(to, from) != nil
+    }
+
+    func expiredMappings() -> [Finding] {
+        [(evidence.from, evidence.to), (evidence.to, evidence.from)].compactMap { expired($0, $1) }
+    }
+
+    /// `from` had a session with `to` over a mapping that was gone when the watch began.
+    private func expired(_ from: PairEvidence.Side, _ to: PairEvidence.Side) -> Finding? {
+        guard let peer = from.deviceBefore?.peer(to.key), peer.lastHandshake != nil,
+            let endpoint = peer.endpoint,
+            let alone = from.alone, alone.sent > 0, alone.answered == 0
+        else { return nil }
+        for name in to.routers where map.addresses(of: name).contains(endpoint.address) {
+            guard let router = evidence.router(name), let nat = router.nat,
+                !router.before.contains(where: { $0.mapping?.outer == endpoint })
+            else { continue }
+            let idle = nat.behaviour.udpTimeout.map { " (after \($0) s without a packet)" } ?? ""
+            let keepalive = to.device?.peer(from.key)?.persistentKeepalive ?? 0
+            let habit = keepalive == 0 ? "sends no keepalives" : "sends a keepalive only every \(keepalive) s"
+            let healed =
+                evidence.verdict.observed == .direct
+                ? "; \(to.host)'s own packets have opened it again just now" : ""
+            return Finding(
+                .mappingExpired, at: name,
+                "\(name)'s mapping \(endpoint) of \(to.host) has expired\(idle), as \(to.host) \(habit): what \(from.host)"
+                    + " sends is dropped there\(healed)",
+                mend:
+                    "give \(to.host) a keepalive for \(from.host) that is shorter than \(name)'s udp-timeout")
+        }
+        return nil
+    }
+
+    // MARK: In a few words
+
+    /// Why a packet was lost, beside its place.
+    func lossReason(_ journey: Journey, _ loss: Journey.Loss) -> String {
+        let seen = loss.lastSeen
+        if loss.node != seen.node {
+            return seen.isOutgoing && map.isAnybodys(seen)
+                ? "it did not get there" : "nobody has \(seen.destination.address)"
+        }
+        if seen.isOutgoing { return "it did not get there" }
+        if isFromInside(seen), map.addresses(of: loss.node).contains(seen.destination.address) {
+            return "no hairpinning"
+        }
+        if loss.rule != nil, !isNATs(loss) || isFromInside(seen) { return "dropped by \(loss.rule ?? "")" }
+        if map.addresses(of: loss.node).contains(seen.destination.address) {
+            let known = flows(seen.destination, at: loss.node)
+            return known.isEmpty
+                ? "no mapping for \(seen.destination)"
+                : "from \(seen.source): \(allowed(seen.destination, at: loss.node))"
+        }
+        return "it was not sent on"
+    }
+}
