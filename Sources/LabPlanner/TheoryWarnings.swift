@@ -19,6 +19,8 @@ private struct TheoryWarnings {
     private struct Group {
         var first: Topology.MemberPair
         var count: Int
+        /// There may be more of them.
+        var isAll = true
     }
 
     /// What pairs have in common: the warning that tells of them.
@@ -29,6 +31,9 @@ private struct TheoryWarnings {
         /// The expectation of all other pairs says otherwise.
         case contradiction
     }
+
+    /// More of a network's pairs are not looked at: a mesh of 1,448 hosts has as many.
+    private static let pairLimit = 1 << 20
 
     private let topology: Topology
     private let fileName: String
@@ -64,19 +69,24 @@ private struct TheoryWarnings {
     func warnings(of network: Topology.WireGuardNetwork) -> [Diagnostic] {
         let named = named(network)
         let obstacles = theory.obstacles(among: network.members.map(\.host), interface: network.name)
-        var warnings: [Diagnostic] = []
+        let arePeers = network.peerTest()
+        var warnings = named.filter { arePeers($0.key.first, $0.key.second) }.flatMap { pair, expectation in
+            contradiction(expectation, pair, network, obstacles(pair.first, pair.second))
+        }
         var causes: [Cause] = []
         var groups: [Cause: Group] = [:]
-        for pair in network.pairs {
-            let obstacle = obstacles(pair.first, pair.second)
-            if !named.isEmpty, let expectation = named[pair] {
-                warnings += contradiction(expectation, pair, network, obstacle)
-            } else if let cause = cause(obstacle) {
-                if groups[cause] == nil { causes.append(cause) }
-                groups[cause, default: Group(first: pair, count: 0)].count += 1
-            }
+        let isAll = network.visitPairs(atMost: Self.pairLimit) { pair in
+            guard named.isEmpty || named[pair] == nil, let cause = cause(obstacles(pair.first, pair.second))
+            else { return }
+            if groups[cause] == nil { causes.append(cause) }
+            groups[cause, default: Group(first: pair, count: 0)].count += 1
         }
-        return warnings + causes.compactMap { cause in groups[cause].map { text(cause, $0, network) } }
+        for cause in causes {
+            guard var group = groups[cause] else { continue }
+            group.isAll = isAll
+            warnings.append(text(cause, group, network))
+        }
+        return warnings
     }
 
     /// What the file says of single pairs.
@@ -97,7 +107,7 @@ private struct TheoryWarnings {
         _ obstacle: TraversalTheory.Obstacle?
     ) -> [Diagnostic] {
         guard contradicts(expectation.path, obstacle) else { return [] }
-        return [told(pair, network, obstacle, others: 0, at: expectation.span)]
+        return [told(Group(first: pair, count: 1), network, obstacle, at: expectation.span)]
     }
 
     private func contradicts(_ path: Topology.Path, _ obstacle: TraversalTheory.Obstacle?) -> Bool {
@@ -109,15 +119,14 @@ private struct TheoryWarnings {
     }
 
     private func told(
-        _ pair: Topology.MemberPair, _ network: Topology.WireGuardNetwork,
-        _ obstacle: TraversalTheory.Obstacle?,
-        others: Int, at span: SourceSpan
+        _ group: Group, _ network: Topology.WireGuardNetwork, _ obstacle: TraversalTheory.Obstacle?,
+        at span: SourceSpan
     ) -> Diagnostic {
         let can = obstacle == nil ? "reach each other" : "cannot reach each other directly"
         let more = obstacle == nil ? "so do" : "nor can"
         return warning(
-            "by theory \(names(pair, network)) \(can): \(reason(pair, network))"
-                + self.more(others, network, more),
+            "by theory \(names(group.first, network)) \(can): \(reason(group.first, network))"
+                + self.more(group, network, more),
             at: span, hint: "without an [[expect]] natlab expects what theory says")
     }
 
@@ -134,18 +143,17 @@ private struct TheoryWarnings {
     }
 
     private func text(_ cause: Cause, _ group: Group, _ network: Topology.WireGuardNetwork) -> Diagnostic {
-        let (pair, others) = (group.first, group.count - 1)
+        let pair = group.first
         let names = names(pair, network)
         switch cause {
         case .contradiction:
-            let expected = self.others?.path
+            let expected = others?.path
             return told(
-                pair, network, expected == .direct ? .behaviour : nil, others: others,
-                at: self.others?.span ?? network.span)
+                group, network, expected == .direct ? .behaviour : nil, at: others?.span ?? network.span)
         case .noRendezvous:
             return warning(
                 "\(names) are behind NATs, and nobody tells either where the other is: there is no [rendezvous], and no "
-                    + "`endpoint` leads to one of them" + more(others, network, "the same holds for"),
+                    + "`endpoint` leads to one of them" + more(group, network, "the same holds for"),
                 at: network.span,
                 hint:
                     "add a [rendezvous] on a segment, or a `forward` to one of them and that `endpoint` to the other"
@@ -156,14 +164,14 @@ private struct TheoryWarnings {
             let lans = Set(members.map { byName[$0]?.uplink })
             return warning(
                 "\(names) are both behind `\(router)`, which does not hairpin\(lans.count > 1 ? ", in different LANs" : ""): "
-                    + "by theory they cannot reach each other directly" + more(others, network, "nor can"),
+                    + "by theory they cannot reach each other directly" + more(group, network, "nor can"),
                 at: span,
                 hint: "a NAT with hairpin = true sends back inside what is for its own external address; "
-                    + meant(pair, network, others))
+                    + meant(group, network))
         case .behaviour:
             return warning(
                 "by theory \(names) cannot reach each other directly: \(reason(pair, network))"
-                    + more(others, network, "nor can"), at: network.span, hint: meant(pair, network, others))
+                    + more(group, network, "nor can"), at: network.span, hint: meant(group, network))
         }
     }
 
@@ -178,16 +186,17 @@ private struct TheoryWarnings {
     }
 
     /// "; nor can 3 more pairs of wg0".
-    private func more(_ others: Int, _ network: Topology.WireGuardNetwork, _ verb: String) -> String {
-        others == 0 ? "" : "; \(verb) \(others) more pair\(others == 1 ? "" : "s") of \(network.name)"
+    private func more(_ group: Group, _ network: Topology.WireGuardNetwork, _ verb: String) -> String {
+        let others = group.count - 1
+        guard others > 0 else { return "" }
+        return
+            "; \(verb) \(group.isAll ? "" : "at least ")\(others) more pair\(others == 1 ? "" : "s") of \(network.name)"
     }
 
-    private func meant(_ pair: Topology.MemberPair, _ network: Topology.WireGuardNetwork, _ others: Int)
-        -> String
-    {
-        let (a, b) = (network.members[pair.first].host, network.members[pair.second].host)
+    private func meant(_ group: Group, _ network: Topology.WireGuardNetwork) -> String {
+        let (a, b) = (network.members[group.first.first].host, network.members[group.first.second].host)
         return "if it is meant so, add [[expect]] with "
-            + (others == 0
+            + (group.count == 1
                 ? "between = [\"\(a)\", \"\(b)\"] and path = \"none\""
                 : "between = \"*\" and path = \"theory\"")
     }
@@ -261,20 +270,21 @@ private struct TheoryWarnings {
         let networks = topology.networks.map { network in
             let hosts = network.members.map(\.host)
             return (
-                network, named(network), isOutside: hosts.map { !isBehind($0, router) },
+                network, named(network), arePeers: network.peerTest(),
+                isOutside: hosts.map { !isBehind($0, router) },
                 now: theory.obstacles(among: hosts, interface: network.name),
                 then: changed.obstacles(among: hosts, interface: network.name)
             )
         }
         return { tunnel in
             guard
-                let (network, named, isOutside, now, then) = networks.first(where: {
+                let (network, named, arePeers, isOutside, now, then) = networks.first(where: {
                     $0.0.name == tunnel.interface
                 }),
                 let own = network.members.firstIndex(where: { $0.host == tunnel.host })
             else { return nil }
             let peer = network.members.indices.first { other in
-                guard isOutside[other], network.arePeers(own, other) else { return false }
+                guard isOutside[other], arePeers(own, other) else { return false }
                 let pair = Topology.MemberPair(own, other)
                 guard (named[pair] ?? others)?.path != Topology.Path.none else { return false }
                 return now(pair.first, pair.second) == nil && then(pair.first, pair.second) != nil

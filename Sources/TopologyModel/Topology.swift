@@ -190,12 +190,35 @@ extension Topology {
 }
 
 extension Topology.WireGuardNetwork {
-    package func arePeers(_ a: Int, _ b: Int) -> Bool {
+    /// Whether two members are peers, for whoever asks often.
+    package func peerTest() -> (_ a: Int, _ b: Int) -> Bool {
         switch peers {
-        case .mesh: a != b
-        case .hub(let hub): a != b && (a == hub || b == hub)
-        case .pairs(let pairs): pairs.contains(Topology.MemberPair(a, b))
+        case .mesh: return { $0 != $1 }
+        case .hub(let hub): return { $0 != $1 && ($0 == hub || $1 == hub) }
+        case .pairs(let pairs):
+            let known = Set(pairs)
+            return { known.contains(Topology.MemberPair($0, $1)) }
         }
+    }
+
+    /// The first pairs of peers, at most so many, in member order, one by one: a mesh has more than one wants to keep.
+    ///
+    /// - Returns: whether these were all.
+    package func visitPairs(atMost limit: Int, _ visit: (Topology.MemberPair) -> Void) -> Bool {
+        guard case .mesh = peers else {
+            let pairs = pairs
+            pairs.prefix(limit).forEach(visit)
+            return pairs.count <= limit
+        }
+        var left = limit
+        for first in members.indices {
+            for second in (first + 1)..<max(first + 1, members.count) {
+                guard left > 0 else { return false }
+                left -= 1
+                visit(Topology.MemberPair(first, second))
+            }
+        }
+        return true
     }
 
     /// Every pair of peers once, in member order.

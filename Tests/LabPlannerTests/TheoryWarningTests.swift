@@ -160,4 +160,27 @@ struct TheoryWarningTests {
                     with: "wan = [\"203.0.113.20\"]\nnat = \"full-cone\"")
             ).isEmpty)
     }
+
+    /// A file of 1 MiB has room for meshes of hundreds of millions of pairs.
+    @Test func aHugeMeshIsNotLookedAtToTheEnd() throws {
+        let hosts = (0..<1500).map { "h\($0)" }
+        let text =
+            "[segment.internet]\nprefix = \"100.64.0.0/10\"\n"
+            + hosts.map {
+                "[router.r-\($0)]\nuplink = \"internet\"\nlan = \"192.168.1.0/24\"\nnat = \"symmetric\"\n"
+                    + "[host.\($0)]\non = \"r-\($0)\"\n"
+            }.joined()
+                + """
+                [host.hub]
+                on = "internet"
+                [rendezvous]
+                host = "hub"
+                [wireguard.wg0]
+                prefix = "10.66.0.0/16"
+                members = [\(hosts.map { "\"\($0)\"" }.joined(separator: ", "))]
+                """
+        let told = try warnings(text)
+        #expect(told.count == 1)
+        #expect(told.first?.hasSuffix("; nor can at least 1048575 more pairs of wg0") == true)
+    }
 }
