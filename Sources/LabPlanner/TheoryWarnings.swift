@@ -8,9 +8,11 @@ package func theoryWarnings(_ topology: Topology, fileName: String) -> [Diagnost
     let warnings = TheoryWarnings(topology, fileName)
     // Hosts that are peers in several networks have the same said of them, once.
     var seen: Set<Diagnostic> = []
-    return (topology.networks.flatMap(warnings.warnings) + warnings.takenPorts()).filter {
-        seen.insert($0).inserted
-    }.sorted { $0.span.start < $1.span.start }
+    return
+        (topology.networks.flatMap(warnings.warnings) + warnings.takenPorts()
+        + warnings.sharedPorts()).filter {
+            seen.insert($0).inserted
+        }.sorted { $0.span.start < $1.span.start }
 }
 
 /// Warns once of all pairs that one cause keeps from each other: a mesh of 1,000 hosts has half a million pairs.
@@ -240,6 +242,67 @@ private struct TheoryWarnings {
                 + "`\(forward.host)`, and `\(tunnel.host)` gets another port than the one that `\(peer)` knows",
             at: forward.span,
             hint: "give [host.\(tunnel.host).wireguard.\(tunnel.interface)] a listen-port of its own")
+    }
+
+    /// Hosts that share a source port behind MASQUERADE and begin with different remotes.
+    ///
+    /// Each has the port then, until their remotes cross; one gets another port towards those, and has two external endpoints
+    /// from there on: which of them a third remote sees is not declared anywhere (find_appropriate_src takes any that is
+    /// free).
+    func sharedPorts() -> [Diagnostic] {
+        let firstRemotes = firstRemotes()
+        return topology.routers.compactMap { router in
+            guard router.nat.engine == .masquerade, let nat = byName[router.name]?.translation else {
+                return nil
+            }
+            let senders = tunnels.filter { tunnel in
+                tunnel.listenPort != 0 && keepsPort(tunnel, at: router.name)
+                    && !nat.oneToOne.contains { $0.host == tunnel.host }
+            }
+            for (number, one) in senders.enumerated() {
+                guard let first = firstRemotes(one),
+                    let other = senders[..<number].first(where: { other in
+                        other.host != one.host && other.listenPort == one.listenPort
+                            && firstRemotes(other).map { $0 != first } ?? false
+                    })
+                else { continue }
+                let lost = lostPeers(withPortsOf: router.name)
+                guard
+                    let (tunnel, peer) = [other, one].lazy.compactMap({ tunnel in
+                        lost(tunnel).map { (tunnel, $0) }
+                    })
+                    .first
+                else { continue }
+                return warning(
+                    "`\(other.host)` and `\(one.host)` both send from port \(one.listenPort) through `\(router.name)`, and begin "
+                        + "with different hosts: MASQUERADE then gives one of them two external ports, and `\(peer)` may know "
+                        + "`\(tunnel.host)` by the wrong one",
+                    at: router.natSpan,
+                    hint:
+                        "give them different listen-ports, or `\(router.name)` a NAT whose ports are exclusive, such as "
+                        + "\"port-restricted-cone\"")
+            }
+            return nil
+        }
+    }
+
+    /// By tunnel: the hosts that it sends to as soon as it is up, which are known from the start; nil for none.
+    private func firstRemotes() -> (PlannedTunnel) -> Set<String>? {
+        let networks = topology.networks.map { network in
+            (
+                network, network.peerTest(),
+                plain: network.members.indices.filter {
+                    byName[network.members[$0].host]?.uplink.map { byName[$0]?.kind == .segment } ?? false
+                }
+            )
+        }
+        return { tunnel in
+            guard let (network, arePeers, plain) = networks.first(where: { $0.0.name == tunnel.interface }),
+                let own = network.members.firstIndex(where: { $0.host == tunnel.host })
+            else { return nil }
+            let known = plain.filter { arePeers(own, $0) }.map { network.members[$0].host }
+            return known.isEmpty ? nil : Set(known)
+        }
     }
 
     /// Whether the host's WireGuard port comes unchanged to the router, as far as other hosts leave it alone.

@@ -183,4 +183,49 @@ struct TheoryWarningTests {
         #expect(told.count == 1)
         #expect(told.first?.hasSuffix("; nor can at least 1048575 more pairs of wg0") == true)
     }
+
+    /// Two hosts behind one NAT that begin with different hubs, and a peer in another home.
+    private func twoHubs(_ nat: String, port: String = "", second: String = "h2") -> String {
+        """
+        [router.ra]
+        uplink = "internet"
+        lan = "192.168.1.0/24"
+        nat = "\(nat)"
+        [router.rb]
+        uplink = "internet"
+        lan = "192.168.2.0/24"
+        [host.a1]
+        on = "ra"
+        [host.a2]
+        on = "ra"
+        \(port)
+        [host.b]
+        on = "rb"
+        [host.h1]
+        on = "internet"
+        [host.h2]
+        on = "internet"
+        [wireguard.wg0]
+        prefix = "10.66.66.0/24"
+        members = ["a1", "a2", "b", "h1", "h2"]
+        peers = [["a1", "h1"], ["a2", "\(second)"], ["a1", "b"], ["a2", "b"], ["h1", "h2"]]
+        [rendezvous]
+        host = "h1"
+        """
+    }
+
+    @Test func hostsThatShareAPortAndBeginApart() throws {
+        let found = try warnings(twoHubs("masquerade"))
+        #expect(found.count == 1)
+        #expect(
+            found.first?.contains(
+                "`a1` and `a2` both send from port 51820 through `ra`, and begin with different hosts")
+                == true, "\(found)")
+        #expect(try warnings(twoHubs("masquerade", second: "h1")).isEmpty, "the same first remote")
+        #expect(try warnings(twoHubs("port-restricted-cone")).isEmpty, "exclusive ports")
+        #expect(
+            try warnings(
+                twoHubs("masquerade", port: "[host.a2.wireguard.wg0]\nlisten-port = 51821")
+            ).isEmpty, "a port of its own")
+    }
 }
