@@ -147,6 +147,13 @@ let package = Package(
                 "WireGuardControl", "WireGuardKeys", "NetAddress", "SystemCalls",
             ]),
         tests(
+            "PeeringDiagnosisTests",
+            [
+                "PeeringDiagnosis", "NatlabCommands", "LabAgent", "PeeringCheck", "PathTrace",
+                "RendezvousProtocol", "LinuxLab", "LabPlanner", "TopologyModel", "WireGuardControl",
+                "WireGuardKeys", "NetAddress", "TestSupport",
+            ]),
+        tests(
             "NATMeasurementTests", ["NATMeasurement", "TopologyModel", "NetAddress", "SystemCalls"]),
         tests(
             "NatlabCommandsTests",

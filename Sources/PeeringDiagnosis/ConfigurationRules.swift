@@ -1,7 +1,10 @@
 import LabAgent
 import LabPlanner
 import NetAddress
+import PathTrace
 import PeeringCheck
+import RendezvousProtocol
+import TopologyModel
 import WireGuardControl
 import WireGuardKeys
 
@@ -21,7 +24,8 @@ extension DiagnosisJudge {
         }
         let needed = Set(
             evidence.from.way + evidence.to.way + (needsRendezvous ? evidence.rendezvous?.way ?? [] : []))
-        for link in evidence.links where needed.contains(link.node) && !(link.isUp && link.hasCarrier) {
+        for link in evidence.links
+        where needed.contains(link.node) && isMeant(link) && !(link.isUp && link.hasCarrier) {
             let state = link.isUp ? "has no carrier" : "is down"
             findings.append(
                 Finding(
@@ -36,6 +40,12 @@ extension DiagnosisJudge {
                     mend: "build the lab anew: natlab down, natlab up"))
         }
         return findings
+    }
+
+    /// Whether a link is on the underlay, or the pair's own tunnel: those of other networks do not matter.
+    private func isMeant(_ link: PairEvidence.Link) -> Bool {
+        map.isUnderlay(link.interface, of: link.node)
+            || sides.contains { $0.side.host == link.node && $0.side.tunnel.interface == link.interface }
     }
 
     // MARK: Keys
@@ -154,7 +164,9 @@ extension DiagnosisJudge {
                     mend: "add a [rendezvous], or write an endpoint that leads to one of them")
             }
             let planned = side.tunnel.peers.first { $0.host == other.host }?.endpoint
-            let known = [planned, client?.resolved, client?.local, client?.punchedFrom].compactMap(\.self)
+            // The client has not set what it refuses.
+            let resolved = client?.phase == .endpointRefused ? nil : client?.resolved
+            let known = [planned, resolved, client?.local, client?.punchedFrom].compactMap(\.self)
             guard !known.contains(endpoint), !known.isEmpty, !isPlausible(endpoint, side, other) else {
                 return nil
             }
@@ -176,12 +188,26 @@ extension DiagnosisJudge {
     {
         if evidence.verdict.translation?.original != nil, side.host == evidence.from.host { return true }
         if evidence.verdict.returnTranslation?.original != nil, side.host == evidence.to.host { return true }
-        if case .onPath = addresses.owner(of: endpoint.address, seenFrom: side.host, towards: other.host) {
-            let flows = other.routers.flatMap { evidence.router($0).map { $0.before + $0.after } ?? [] }
-            return flows.contains { $0.mapping?.outer == endpoint }
-                || (other.routers.isEmpty && endpoint.port == other.device?.listenPort)
+        // It has been seen to send from there.
+        if evidence.datagrams.contains(where: { datagram in
+            datagram.sightings.first?.point.node == other.host
+                && finder.arrival(of: datagram, at: side.host)?.source == endpoint
+        }) {
+            return true
         }
-        return false
+        guard
+            case .onPath(let node) = addresses.owner(
+                of: endpoint.address, seenFrom: side.host, towards: other.host)
+        else { return false }
+        if node == other.host { return endpoint.port == other.device?.listenPort }
+        guard let router = evidence.router(node) else { return false }
+        if (router.before + router.after).contains(where: { $0.mapping?.outer == endpoint }) { return true }
+        // A mapping that has been forgotten since may have had any port.
+        let hadSession = side.device?.peer(other.key)?.lastHandshake != nil
+        let isFixed = other.routers.compactMap { evidence.router($0)?.nat?.behaviour }.allSatisfy {
+            $0.mapping == .endpointIndependent && $0.ports == .preserve
+        }
+        return hadSession && !isFixed
     }
 
     func owner(of endpoint: Endpoint, _ side: PairEvidence.Side, _ other: PairEvidence.Side) -> String {
@@ -200,9 +226,8 @@ extension DiagnosisJudge {
         // WireGuard's data header and tag are 32 bytes, UDP's header 8, IPv4's 20.
         let needed = size + 60
         let ways = Set(evidence.from.way + evidence.to.way)
-        let tunnels = Set([evidence.from, evidence.to].map { "\($0.host).\($0.tunnel.interface)" })
         let narrow = evidence.links.filter {
-            ways.contains($0.node) && $0.mtu < needed && !tunnels.contains("\($0.node).\($0.interface)")
+            ways.contains($0.node) && $0.mtu < needed && map.isUnderlay($0.interface, of: $0.node)
         }.min { $0.mtu < $1.mtu }
         let place =
             narrow.map { "\($0.interface) of \($0.node) has an MTU of \($0.mtu)" }

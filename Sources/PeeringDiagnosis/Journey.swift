@@ -1,5 +1,4 @@
 import LabAgent
-package import LabPlanner
 import LinuxLab
 package import NetAddress
 import PathTrace
@@ -129,14 +128,7 @@ struct JourneyFinder {
             }
             return isMeant(datagram, first)
         }
-        func hasArrived(_ datagram: Datagram) -> Bool {
-            guard let last = datagram.sightings.last(where: { $0.point.node == to && !$0.isOutgoing }) else {
-                return false
-            }
-            // Its own firewall may still have dropped it.
-            return drop(at: to, last, datagram.size) == nil
-        }
-        let arrived = meant.filter(hasArrived)
+        let arrived = meant.filter { arrival(of: $0, at: to) != nil }
         let direct = meant.filter { $0.sightings.first?.destination == target }
         let furthest =
             arrived.last
@@ -150,22 +142,35 @@ struct JourneyFinder {
         guard arrived.isEmpty, let last = furthest?.sightings.last, let size = furthest?.size else {
             return journey
         }
-        journey.loss = loss(after: last, size: size)
+        let loss = loss(after: last, size: size)
+        // What has just left may still come.
+        guard loss.rule != nil || furthest?.sightings.first.map(isSettled) ?? true else { return journey }
+        journey.loss = loss
         if let node = journey.loss?.node, node != journey.nodes.last {
             journey.nodes += crossing(to: node, journey.nodes.last)
         }
         return journey
     }
 
+    /// How a datagram came to a host; nil where it did not, or where the host's own firewall then dropped it.
+    func arrival(of datagram: Datagram, at host: String) -> Sighting? {
+        datagram.sightings.last { $0.point.node == host && !$0.isOutgoing }
+            .flatMap { drop(at: host, $0, datagram.size) == nil ? $0 : nil }
+    }
+
     /// Those that have had the time to arrive, unless there are no others.
     private func settled(_ datagrams: [Datagram]) -> [Datagram] {
-        let limit = evidence.ended.nanoseconds - Self.patience
-        let old = datagrams.filter { ($0.sightings.first?.time ?? 0) < limit }
+        let old = datagrams.filter { $0.sightings.first.map(isSettled) ?? false }
         return old.isEmpty ? datagrams : old
     }
 
+    /// Whether that was long enough before the end for what follows to be known.
+    func isSettled(_ sighting: Sighting) -> Bool {
+        sighting.time < evidence.ended.nanoseconds - Self.patience
+    }
+
     /// Longer than a lab's way takes without a declared delay, nanoseconds.
-    static let patience: Int64 = 300_000_000
+    private static let patience: Int64 = 300_000_000
 
     /// Of several that came as far, WireGuard's own say most.
     private func rank(_ kind: DatagramKind) -> Int {
@@ -198,11 +203,14 @@ struct JourneyFinder {
 
     /// The drop of a datagram that was last seen like this, by a node's firewall.
     ///
-    /// Behind a NAT's first chains one of its ends may already be translated.
+    /// A NAT translates destinations before any hook but the first, and sources only in postrouting: datagrams of one size from
+    /// others to the same place, and from the same place to others, are not this one.
     private func drop(at node: String, _ last: Sighting, _ size: Int) -> PacketDrop? {
-        (evidence.drops[node] ?? []).last { drop in
-            (drop.source == last.source || drop.destination == last.destination)
-                && (drop.payloadSize ?? size) == size
+        let isItsOwn = map.addresses(of: node).contains(last.destination.address)
+        return (evidence.drops[node] ?? []).last { drop in
+            guard (drop.payloadSize ?? size) == size else { return false }
+            if drop.source == last.source { return isItsOwn || drop.destination == last.destination }
+            return drop.hook == "postrouting" && drop.destination == last.destination
         }
     }
 
@@ -229,101 +237,5 @@ struct JourneyFinder {
 
     private func crossing(to node: String, _ last: String?) -> [String] {
         (last.map { map.segments(between: $0, node) } ?? []) + [node]
-    }
-}
-
-/// Who is next to whom.
-package struct NodeMap: Sendable {
-    private let nodes: [String: PlannedNode]
-    private let children: [String: [String]]
-
-    package init(_ plan: LabPlan) {
-        nodes = Dictionary(plan.nodes.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        children = Dictionary(grouping: plan.nodes.filter { $0.uplink != nil }, by: { $0.uplink ?? "" })
-            .mapValues { $0.map(\.name) }
-    }
-
-    /// From a node up to its segment, both included.
-    package func way(from name: String) -> [String] {
-        var result: [String] = []
-        var next: String? = name
-        while let node = next, result.count <= nodes.count {
-            result.append(node)
-            next = nodes[node]?.uplink
-        }
-        return result
-    }
-
-    package func kind(_ name: String) -> PlannedNode.Kind? { nodes[name]?.kind }
-
-    /// Those that a node has towards its uplink: the interface's, a router's further ones, 1:1 addresses.
-    package func addresses(of name: String) -> [IPAddress] {
-        guard let node = nodes[name], node.kind != .segment else { return [] }
-        let own = node.interfaces.first.map { [$0.address.address] } ?? []
-        let nat = node.translation
-        return own + (nat?.externals.filter { !own.contains($0) } ?? [])
-            + (nat?.oneToOne.map(\.external) ?? [])
-    }
-
-    /// Who gets a packet that has left a node: the neighbour with its address, else the router or segment above, else the
-    /// network itself, where nobody has that address.
-    func receiver(after hop: Journey.Hop) -> String {
-        guard let node = nodes[hop.node] else { return hop.node }
-        let network = hop.interface == node.interfaces.first?.name ? node.uplink ?? hop.node : hop.node
-        let address = hop.destination.address
-        if let neighbour = (children[network] ?? []).first(where: { addresses(of: $0).contains(address) }) {
-            return neighbour
-        }
-        if network == hop.node {
-            // Inward through routers that translate nothing.
-            return (children[network] ?? []).first { leads(to: address, $0) } ?? network
-        }
-        return network
-    }
-
-    private func leads(to address: IPAddress, _ name: String) -> Bool {
-        guard let node = nodes[name], node.kind == .router else { return false }
-        return node.interfaces.dropFirst().contains { $0.address.network.contains(address) }
-            || (children[name] ?? []).contains { leads(to: address, $0) }
-    }
-
-    /// Whether anybody on the network that a packet was sent into has its address.
-    func isAnybodys(_ hop: Journey.Hop) -> Bool {
-        // Between segments everything is routed.
-        let node = receiver(after: hop)
-        guard kind(node) == .segment else { return true }
-        return nodes.values.contains { other in
-            addresses(of: other.name).contains(hop.destination.address)
-                || other.kind == .segment
-                    && other.interfaces.contains { $0.address.address == hop.destination.address }
-        } && !isPrivate(hop.destination.address)
-    }
-
-    /// Whether an address belongs to a LAN, which no segment has a route to.
-    private func isPrivate(_ address: IPAddress) -> Bool {
-        nodes.values.contains { node in
-            node.kind == .router && node.translation != nil
-                && node.interfaces.dropFirst().contains { $0.address.network.contains(address) }
-        }
-    }
-
-    /// The segment above a router that a packet has come into from its LAN, where nobody there has the packet's address.
-    func emptyNetwork(beyond hop: Journey.Hop) -> String? {
-        guard let node = nodes[hop.node], node.kind == .router, let above = node.uplink,
-            kind(above) == .segment,
-            let outer = node.interfaces.first, hop.interface != outer.name
-        else { return nil }
-        var outgoing = hop
-        outgoing.interface = outer.name
-        return isAnybodys(outgoing) ? nil : above
-    }
-
-    /// The segments that a packet crosses between two nodes that are not in one another's LAN.
-    func segments(between first: String, _ second: String) -> [String] {
-        guard let one = nodes[first]?.uplink, let other = nodes[second]?.uplink, one != second,
-            other != first,
-            kind(one) == .segment, kind(other) == .segment
-        else { return [] }
-        return one == other ? [one] : [one, other]
     }
 }

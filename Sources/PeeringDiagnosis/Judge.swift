@@ -54,7 +54,11 @@ package struct DiagnosisJudge {
     private func failedFindings() -> [Finding] {
         var findings = deadParts() + keys() + cryptokeyRouting()
         if needsRendezvous { findings += rendezvousFindings() }
-        findings += endpointFindings() + expiredMappings() + wayFindings() + sessionFindings()
+        findings += endpointFindings() + expiredMappings() + wayFindings()
+        // What a configuration or a way tells, handshakes may tell once more.
+        findings += sessionFindings().filter { finding in
+            !findings.contains { $0.cause == finding.cause && $0.node == finding.node }
+        }
         if findings.isEmpty { findings.append(Finding(.unexplained, at: nil, evidence.verdict.reason)) }
         return findings
     }

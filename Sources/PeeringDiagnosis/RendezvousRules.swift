@@ -71,7 +71,9 @@ extension DiagnosisJudge {
                     mend: "give it the server's key \(server.publicKey.base64)")
             ]
         }
-        if journey.arrived > 0 { return [answering(side, rendezvous, endpoint, journey, refusal)] }
+        if journey.arrived > 0 {
+            return answering(side, rendezvous, endpoint, refusal).map { [$0] } ?? []
+        }
         guard let loss = journey.loss else {
             return [
                 Finding(
@@ -85,8 +87,8 @@ extension DiagnosisJudge {
     /// What comes to the rendezvous' host and is not answered, or the answers get lost.
     private func answering(
         _ side: PairEvidence.Side, _ rendezvous: PairEvidence.Rendezvous, _ endpoint: Endpoint,
-        _ journey: Journey, _ refusal: String
-    ) -> Finding {
+        _ refusal: String
+    ) -> Finding? {
         let isClosed = evidence.icmpErrors.contains {
             $0.type == 3 && $0.code == 3 && $0.destination.port == endpoint.port
                 && $0.point.node == rendezvous.host
@@ -112,6 +114,8 @@ extension DiagnosisJudge {
                 .rendezvousUnreachable, at: loss.node,
                 "what the rendezvous answers \(side.host) gets lost at \(loss.node)\(ruleText(loss))")
         }
+        // It has only just begun.
+        if back.arrived > 0, side.client?.standing == .contacting { return nil }
         return Finding(
             .rendezvousDown, at: rendezvous.host,
             "the rendezvous at \(endpoint) gets what \(side.host)'s client sends and does not answer\(refusal)"

@@ -33,15 +33,9 @@ extension DiagnosisJudge {
 
     /// What `to` made of `from`'s handshake initiations.
     private func handshake(_ from: PairEvidence.Side, _ to: PairEvidence.Side) -> [Finding] {
-        let limit = evidence.ended.nanoseconds - JourneyFinder.patience
-        let arrived = evidence.datagrams.filter { datagram in
-            datagram.kind == .handshakeInitiation && datagram.sightings.first?.point.node == from.host
-                && datagram.sightings.contains {
-                    $0.point.node == to.host && !$0.isOutgoing && $0.time < limit
-                }
-        }
-        guard !arrived.isEmpty else { return [] }
-        let sources = Set(arrived.compactMap { $0.sightings.last?.source })
+        let arrivals = initiations(from, to).compactMap(\.arrival)
+        guard arrivals.contains(where: finder.isSettled) else { return [] }
+        let sources = Set(arrivals.map(\.source))
         let readings = to.initiations.filter { sources.contains($0.source) }
         if readings.last?.reading == .notForThisKey {
             return [
@@ -51,10 +45,15 @@ extension DiagnosisJudge {
                     mend: "give \(from.host) \(to.host)'s public key \(to.key.base64)")
             ]
         }
-        let responses = evidence.datagrams.filter { datagram in
-            datagram.kind == .handshakeResponse && datagram.sightings.first?.point.node == to.host
+        // To somebody else it answers too.
+        let answers = evidence.datagrams.filter { datagram in
+            guard let first = datagram.sightings.first, first.point.node == to.host else { return false }
+            return sources.contains(first.destination)
         }
+        let responses = answers.filter { $0.kind == .handshakeResponse }
         if responses.isEmpty {
+            // Under load WireGuard first wants to see the cookie again (WireGuard paper, section 5.3).
+            if answers.contains(where: { $0.kind == .cookie }) { return [] }
             if let drop = finder.dropBeforeLeaving(to, to: sources) {
                 return [
                     Finding(
@@ -65,11 +64,9 @@ extension DiagnosisJudge {
             }
             return unanswered(from, to, readings)
         }
-        let back = responses.contains {
-            $0.sightings.contains { $0.point.node == from.host && !$0.isOutgoing }
-        }
+        let back = responses.compactMap { finder.arrival(of: $0, at: from.host) }
         let has = from.device?.peer(to.key)?.lastHandshake.map { $0 > evidence.began } ?? false
-        guard back, !has else { return [] }
+        guard back.contains(where: { !hasCrossed($0, from, to) }), !has else { return [] }
         return [
             Finding(
                 .wrongPresharedKey, at: from.host,
@@ -77,6 +74,29 @@ extension DiagnosisJudge {
                     + " the preshared keys differ",
                 mend: "give both the same preshared key")
         ]
+    }
+
+    /// `from`'s initiations to `to`: when each left, and how it came to `to`.
+    private func initiations(_ from: PairEvidence.Side, _ to: PairEvidence.Side) -> [(
+        left: Int64, arrival: Sighting?
+    )] {
+        evidence.datagrams.compactMap { datagram in
+            guard datagram.kind == .handshakeInitiation, let first = datagram.sightings.first,
+                first.point.node == from.host
+            else { return nil }
+            return (first.time, finder.arrival(of: datagram, at: to.host))
+        }
+    }
+
+    /// Whether an initiation of `to` came to `from` while `from` waited for this response.
+    ///
+    /// A WireGuard that takes an initiation forgets its own, and refuses the response to it, with whatever keys.
+    private func hasCrossed(_ response: Sighting, _ from: PairEvidence.Side, _ to: PairEvidence.Side) -> Bool
+    {
+        let asked = initiations(from, to).map(\.left).filter { $0 < response.time }.max() ?? 0
+        return initiations(to, from).contains { _, arrival in
+            arrival.map { asked < $0.time && $0.time < response.time } ?? false
+        }
     }
 
     private func unanswered(

@@ -31,7 +31,11 @@ extension DiagnosisJudge {
         }
         let seen = loss.lastSeen
         if !seen.isOutgoing, from.routers.contains(loss.node), isFromInside(seen), isExplained(loss) {
-            if map.addresses(of: loss.node).contains(seen.destination.address) {
+            if isHairpin(loss, for: to) {
+                // One that turns packets round filters them like those from outside.
+                if turnsRound(loss.node), isNATs(loss) {
+                    return filtered(seen, loss, from: from, to: to)
+                }
                 return [
                     Finding(
                         .hairpinMissing, at: loss.node,
@@ -56,7 +60,9 @@ extension DiagnosisJudge {
                         mend: "let that in at \(loss.node)")
                 ]
             }
-            return filtered(seen, loss, from: from, to: to)
+            if map.addresses(of: loss.node).contains(seen.destination.address) {
+                return filtered(seen, loss, from: from, to: to)
+            }
         }
         if !seen.isOutgoing, loss.node == to.host || loss.node == from.host, loss.rule != nil {
             return [
@@ -80,14 +86,26 @@ extension DiagnosisJudge {
         loss.rule != nil || map.addresses(of: loss.node).contains(loss.lastSeen.destination.address)
     }
 
+    /// Whether a packet should have turned round in a router that both are behind.
+    private func isHairpin(_ loss: Journey.Loss, for to: PairEvidence.Side) -> Bool {
+        to.routers.contains(loss.node)
+            && map.addresses(of: loss.node).contains(loss.lastSeen.destination.address)
+    }
+
+    private func turnsRound(_ router: String) -> Bool {
+        evidence.router(router)?.nat?.behaviour.hairpin ?? false
+    }
+
     /// Whether a packet came into a router from its LAN side.
     private func isFromInside(_ hop: Journey.Hop) -> Bool { hop.interface != "wan0" }
 
     /// Whether what dropped a packet is the NAT's own filtering: it lets in flows that it knows, and nothing else.
     private func isNATs(_ loss: Journey.Loss) -> Bool {
         guard let rule = loss.rule else { return true }
-        return rule.contains("wan0") && rule.contains("new") || rule.contains("@seen")
-            || rule.contains("@owner")
+        if rule.contains("@seen") || rule.contains("@owner") { return true }
+        // It asks for nothing that a user's own rule would be about.
+        return rule.contains("wan0") && rule.contains("new")
+            && !["saddr", "daddr", "sport", "dport"].contains { rule.contains($0) }
     }
 
     // MARK: NATs
@@ -96,6 +114,8 @@ extension DiagnosisJudge {
     private func filtered(
         _ seen: Journey.Hop, _ loss: Journey.Loss, from: PairEvidence.Side, to: PairEvidence.Side
     ) -> [Finding] {
+        // What `to` sends arrives, and WireGuard answers to where it comes from: it is no filter that keeps them apart.
+        if journeys.contains(where: { $0.from == to.host && $0.arrived > 0 }) { return [] }
         var findings = stolen(at: from, remote: to) + stolen(at: to, remote: from)
         if findings.isEmpty { findings = symmetric(from, to) + symmetric(to, from) }
         if findings.isEmpty, flows(seen.destination, at: loss.node).isEmpty, !hasExpired(from, to) {
@@ -170,22 +190,20 @@ extension DiagnosisJudge {
     /// The side's mapping towards the other is another than the one it is known by.
     private func symmetric(_ side: PairEvidence.Side, _ other: PairEvidence.Side) -> [Finding] {
         guard let known = known(side, to: other), let outside = leaving(side, for: other),
-            outside.hop.source != known
+            outside.source != known, let mapper = mapper(of: side)
         else { return [] }
-        let mapper = mapper(of: side) ?? outside.hop.node
         return [
             Finding(
                 .symmetricNAT, at: mapper,
                 "\(mapper) is symmetric: \(side.host) is known as \(known), but what it sends to \(other.host) comes from"
-                    + " \(outside.hop.source)",
+                    + " \(outside.source)",
                 mend: "give \(mapper) endpoint-independent mapping, or the other side a NAT that filters less"
             )
         ]
     }
 
     /// How the side's packets leave its outermost router for the other's external address.
-    private func leaving(_ side: PairEvidence.Side, for other: PairEvidence.Side) -> (hop: Journey.Hop, Bool)?
-    {
+    private func leaving(_ side: PairEvidence.Side, for other: PairEvidence.Side) -> Sighting? {
         guard let outermost = side.routers.last else { return nil }
         let theirs = finder.outermost(other)
         for datagram in evidence.datagrams.reversed() where datagram.sightings.first?.point.node == side.host
@@ -199,19 +217,26 @@ extension DiagnosisJudge {
             case .rendezvousInit, .rendezvousLookup: continue
             default: break
             }
-            return (
-                Journey.Hop(
-                    node: outermost, interface: exit.point.interface, isOutgoing: true, source: exit.source,
-                    destination: exit.destination), true
-            )
+            return exit
         }
         return nil
     }
 
+    /// The first router whose mapping depends on the destination: as it is declared to, or as its flows show.
     private func mapper(of side: PairEvidence.Side) -> String? {
-        side.routers.first {
-            (evidence.router($0)?.nat?.behaviour.mapping ?? .endpointIndependent) != .endpointIndependent
+        let routers = side.routers.compactMap { evidence.router($0) }
+        let declared = routers.first {
+            ($0.nat?.behaviour.mapping ?? .endpointIndependent) != .endpointIndependent
         }
+        let shown = routers.first { router in
+            let mappings = router.after.compactMap(\.mapping)
+            return mappings.contains { one in
+                mappings.contains {
+                    $0.inner == one.inner && $0.outer != one.outer && $0.remote != one.remote
+                }
+            }
+        }
+        return (declared ?? shown)?.name
     }
 
     // MARK: Expiry
@@ -231,10 +256,20 @@ extension DiagnosisJudge {
             let endpoint = peer.endpoint,
             let alone = from.alone, alone.sent > 0, alone.answered == 0
         else { return nil }
-        for name in to.routers where map.addresses(of: name).contains(endpoint.address) {
-            guard let router = evidence.router(name), let nat = router.nat,
-                !router.before.contains(where: { $0.mapping?.outer == endpoint })
-            else { continue }
+        // From the outside inwards: a mapping leads to that of the next NAT.
+        var place = endpoint
+        for name in to.routers.reversed() where map.addresses(of: name).contains(place.address) {
+            guard let router = evidence.router(name), let nat = router.nat else { continue }
+            // What the topology opens does not expire.
+            if nat.forwards.contains(where: { $0.external == place })
+                || nat.oneToOne.contains(where: { $0.external == place.address })
+            {
+                return nil
+            }
+            if let mapping = router.before.compactMap(\.mapping).first(where: { $0.outer == place }) {
+                place = mapping.inner
+                continue
+            }
             let idle = nat.behaviour.udpTimeout.map { " (after \($0) s without a packet)" } ?? ""
             let keepalive = to.device?.peer(from.key)?.persistentKeepalive ?? 0
             let habit = keepalive == 0 ? "sends no keepalives" : "sends a keepalive only every \(keepalive) s"
@@ -243,7 +278,7 @@ extension DiagnosisJudge {
                 ? "; \(to.host)'s own packets have opened it again just now" : ""
             return Finding(
                 .mappingExpired, at: name,
-                "\(name)'s mapping \(endpoint) of \(to.host) has expired\(idle), as \(to.host) \(habit): what \(from.host)"
+                "\(name)'s mapping \(place) of \(to.host) has expired\(idle), as \(to.host) \(habit): what \(from.host)"
                     + " sends is dropped there\(healed)",
                 mend:
                     "give \(to.host) a keepalive for \(from.host) that is shorter than \(name)'s udp-timeout")
@@ -261,7 +296,9 @@ extension DiagnosisJudge {
                 ? "it did not get there" : "nobody has \(seen.destination.address)"
         }
         if seen.isOutgoing { return "it did not get there" }
-        if isFromInside(seen), map.addresses(of: loss.node).contains(seen.destination.address) {
+        if isFromInside(seen), !turnsRound(loss.node),
+            map.addresses(of: loss.node).contains(seen.destination.address)
+        {
             return "no hairpinning"
         }
         if loss.rule != nil, !isNATs(loss) || isFromInside(seen) { return "dropped by \(loss.rule ?? "")" }
