@@ -1,6 +1,7 @@
 import LabPlanner
 import NetAddress
 import PeeringDiagnosis
+import RendezvousProtocol
 
 /// What `why` found, for people: the verdict, the ways as drawings, what each side knows, what the NATs did.
 struct WhyText {
@@ -9,8 +10,12 @@ struct WhyText {
     init(_ report: WhyReport) {
         var parts: [String] = []
         var head = Terminal.paint(report.verdict, report.isConnected ? .green : .red)
-        if let mend = report.mend { head += "\n  mend: \(mend)" }
-        for finding in report.findings.dropFirst() { head += "\nalso: \(finding.text)" }
+        for (index, finding) in report.findings.enumerated() {
+            if index > 0 { head += "\nalso: \(finding.text)" }
+            // One mend for several in a row.
+            let next = report.findings.dropFirst(index + 1).first
+            if let mend = finding.mend, mend != next?.mend { head += "\n  mend: \(mend)" }
+        }
         if !report.isConnected || report.theory.path == .none {
             let word = report.theory.path == .direct ? "could" : "cannot"
             head += "\nby theory they \(word) punch: \(report.theory.reason)"
@@ -18,7 +23,7 @@ struct WhyText {
         parts.append(head)
         parts.append(report.directions.map(Self.drawing).joined(separator: "\n"))
         for side in report.sides { parts.append(Self.side(side, report)) }
-        if let rendezvous = report.rendezvous { parts.append(Self.rendezvous(rendezvous)) }
+        if let rendezvous = report.rendezvous { parts.append(Self.rendezvous(rendezvous, report)) }
         for nat in report.nats where !nat.mappings.isEmpty || !nat.drops.isEmpty {
             parts.append(Self.nat(nat))
         }
@@ -71,7 +76,10 @@ struct WhyText {
                 "client: \(client.says)" + (client.observed.map { ", seen there as \($0)" } ?? ""))
             if let words = client.saysOfPeer {
                 var line = "client of \(other): \(words)"
-                if let sent = client.punchesSent, let received = client.punchesReceived {
+                // A written endpoint needs none.
+                if let sent = client.punchesSent, let received = client.punchesReceived,
+                    client.phase != .connected || sent + received > 0
+                {
                     line += " (punches: \(sent) sent, \(received) received)"
                 }
                 lines.append(line)
@@ -80,11 +88,13 @@ struct WhyText {
         return lines.joined(separator: "\n  ")
     }
 
-    private static func rendezvous(_ rendezvous: WhyReport.Rendezvous) -> String {
+    private static func rendezvous(_ rendezvous: WhyReport.Rendezvous, _ report: WhyReport) -> String {
         var lines = ["rendezvous \(rendezvous.endpoint) on \(rendezvous.host)"]
         for seen in rendezvous.saw {
+            let isInside = report.sides.contains { $0.address == seen.endpoint.address }
             lines.append(
-                "saw \(seen.host) as \(seen.endpoint) since \(seen.first), last \(seen.lastSeen) s ago")
+                "saw \(seen.host) as \(seen.endpoint)\(isInside ? " (inside the tunnel)" : "") since \(seen.first), last \(seen.lastSeen) s ago"
+            )
         }
         for refused in rendezvous.refused {
             lines.append(

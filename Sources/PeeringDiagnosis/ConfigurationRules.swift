@@ -65,13 +65,12 @@ extension DiagnosisJudge {
         guard let first = lacking.first else { return findings }
         let text =
             lacking.count == 2
-            ? "they are not each other's peers"
+            ? "they are not each other's peers" + (commonPeer.map { " (each has only \($0))" } ?? "")
+                + (evidence.rendezvous == nil ? "" : ", so neither asks the rendezvous for the other")
             : "\(first.other.host) is not a peer of \(first.side.host), though \(first.side.host) is one of \(first.other.host)"
-        let via = commonPeer.map { "; both only have \($0) as a peer" } ?? ""
         findings.append(
             Finding(
-                .notMutualPeers, at: lacking.count == 2 ? nil : first.side.host,
-                text + (lacking.count == 2 ? via : ""),
+                .notMutualPeers, at: lacking.count == 2 ? nil : first.side.host, text,
                 mend:
                     "list each other's public keys as peers on both sides (peers = \"mesh\" does it for all members)"
             ))
@@ -99,9 +98,9 @@ extension DiagnosisJudge {
 
     /// The one host that both have as their only peer.
     private var commonPeer: String? {
-        let peers = sides.map { Set($0.side.tunnel.peers.map(\.host)) }
+        let peers = sides.map { Set(($0.side.device?.peers ?? []).map(\.publicKey)) }
         guard peers[0] == peers[1], peers[0].count == 1 else { return nil }
-        return peers[0].first
+        return peers[0].first.flatMap { evidence.hostsByKey[$0] }
     }
 
     func short(_ key: PublicKey) -> String { String(key.base64.prefix(15)) }

@@ -48,14 +48,13 @@ extension DiagnosisJudge {
         }
         let endpoint = client.server ?? rendezvous.endpoint
         if client.standing == .insideTunnel || isTunnel(side.serverInterface, of: side) {
-            let way = side.serverInterface ?? side.tunnel.interface
+            // The client refuses what its tunnel takes in even where the route leads elsewhere.
             return [
                 Finding(
                     .throughTunnel, at: side.host,
-                    "\(side.host) would reach the rendezvous \(endpoint) through the tunnel (\(way)) that it is to help to set up",
-                    mend:
-                        "reach the rendezvous at an address outside the tunnel, and keep that out of the allowed IPs"
-                )
+                    "\(side.host) would reach the rendezvous \(endpoint) through the tunnel (\(side.tunnel.interface)) that"
+                        + " it is to help to set up, and be known there by \(side.address), its address inside",
+                    mend: wayOutside(endpoint, side, rendezvous))
             ]
         }
         // It has not had the time.
@@ -82,6 +81,22 @@ extension DiagnosisJudge {
             ]
         }
         return [unreachable(side, rendezvous, endpoint, loss)]
+    }
+
+    private func wayOutside(
+        _ endpoint: Endpoint, _ side: PairEvidence.Side, _ rendezvous: PairEvidence.Rendezvous
+    ) -> String {
+        let addresses = map.addresses(of: rendezvous.host)
+        if addresses.contains(endpoint.address) {
+            return "keep \(endpoint.address) out of \(side.host)'s allowed IPs"
+        }
+        // Behind a router its own address may lead nowhere.
+        guard rendezvous.way.count == 2, let address = addresses.first else {
+            return "ask the rendezvous at an address outside the tunnel, and keep that out of the allowed IPs"
+        }
+        return
+            "ask the rendezvous at \(Endpoint(address, port: rendezvous.port)), outside the tunnel, and keep that"
+            + " address out of the allowed IPs"
     }
 
     /// What comes to the rendezvous' host and is not answered, or the answers get lost.

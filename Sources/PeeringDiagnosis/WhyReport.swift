@@ -297,7 +297,11 @@ extension WhyReport {
                     })
             }
         }
-        return router.after.filter(isMeant).compactMap { mapping($0, isThere: true) }
+        // The kernel lists them in the order of a hash table.
+        return router.after.filter(isMeant).compactMap { mapping($0, isThere: true) }.sorted {
+            ($0.inner.address, $0.inner.port, $0.remote.address, $0.remote.port)
+                < ($1.inner.address, $1.inner.port, $1.remote.address, $1.remote.port)
+        }
     }
 
     private static func drops(_ drops: [PacketDrop]) -> [NAT.Drop] {

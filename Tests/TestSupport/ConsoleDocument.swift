@@ -105,7 +105,9 @@ package final class ConsoleDocument {
     }
 
     private func named(_ text: String) -> [String] {
-        var lines = keys.reduce(text) { $0.replacing($1.key, with: $1.name) }.split(
+        // `why` names a key by its beginning.
+        let full = keys.reduce(text) { $0.replacing($1.key, with: $1.name) }
+        var lines = keys.reduce(full) { $0.replacing($1.key.prefix(15), with: $1.name) }.split(
             separator: "\n", omittingEmptySubsequences: false
         ).map { line in String(line.reversed().drop(while: \.isWhitespace).reversed()) }
         while lines.last == "" { lines.removeLast() }
@@ -182,21 +184,27 @@ package final class ConsoleDocument {
     private static func shape(_ line: String) -> String {
         guard !line.hasPrefix("$ ") else { return line }
         let words = line.split(separator: " ").map(String.init)
+        // Of punches there may be none; of what else is counted none is no amount.
+        let units = ["s", "ms", "tries", "process;", "processes;", "sent,", "received)"]
+        let amounts = ["kB", "kB,", "bytes", "received", "datagram", "datagrams", "arrived"]
         return words.enumerated().map { index, word in
             let next = index + 1 < words.count ? words[index + 1] : ""
             if word == "process;" { return "processes;" }
+            if word == "datagram" { return "datagrams" }
             if word == "(kernel)" || word == "(kernel):" {
                 return word.replacing("kernel", with: "userspace")
             }
-            if word.wholeMatch(of: #/\d{4}-\d\d-\d\dT[\d:.]+Z/#) != nil { return "TIME" }
+            if word.wholeMatch(of: #/\d{4}-\d\d-\d\dT[\d:.]+Z,?/#) != nil { return "TIME" }
             if word.wholeMatch(of: #/time=[\d.]+/#) != nil { return "time=#" }
             if word.wholeMatch(of: #/[\d.]+(\/[\d.]+)+/#) != nil, next == "ms" { return "#" }
+            // Whatever port the sender's kernel has chosen.
+            if let match = word.wholeMatch(of: #/([\d.]+):\d+:/#), next == "malformed" {
+                return "\(match.1):#:"
+            }
             if word.wholeMatch(of: #/\d+ms/#) != nil { return "#ms" }
             guard let number = Double(word) else { return word.replacing(#/@if\d+/#, with: "@if#") }
-            // Nothing at all is no amount.
-            if next.hasPrefix("kB"), number > 0 { return "#" }
-            return word.contains(".") || ["s", "ms", "tries", "process;", "processes;"].contains(next)
-                ? "#" : word
+            if amounts.contains(next), number > 0 { return "#" }
+            return word.contains(".") || units.contains(next) ? "#" : word
         }.joined(separator: " ")
     }
 }
