@@ -127,9 +127,8 @@ package final class TraceSocket {
 
     /// Begins to trace packets that have one of the addresses as source or destination.
     ///
-    /// EPERM without the right to it, or where too many watch already; ENOENT, EOPNOTSUPP or EINVAL where the kernel has no
-    /// nftables, no tracing, or no tables with an owner (before Linux 5.12); EMSGSIZE for too many addresses at once (some
-    /// 20).
+    /// EPERM without the right to it; EBUSY where too many watch already; ENOENT, EOPNOTSUPP or EINVAL where the kernel has
+    /// no nftables, no tracing, or no tables with an owner (before Linux 5.12).
     package convenience init(
         _ namespace: NetworkNamespace, addresses: [IPAddress]
     ) throws(OperationFailure) {
@@ -190,8 +189,15 @@ package final class TraceSocket {
                     namespace, TraceTable(name: name, addresses: addresses, families: families))
             } catch {
                 switch error.errno {
-                // A table of this name has another owner.
-                case EEXIST where number < tables, EPERM where number < tables: number += 1
+                // A table of this name has another owner. Without the right to any, the socket's options have said so.
+                case EEXIST where number < tables, EPERM where error.operation == "create" && number < tables:
+                    number += 1
+                case EEXIST,
+                    EPERM where error.operation == "create":
+                    // The kernel's word for it would be taken for a lack of privilege.
+                    throw OperationFailure(
+                        error.operation, error.object, namespace: error.namespace, errno: EBUSY,
+                        detail: "\(tables) others watch there already (tables \(table), \(table)-2, ...)")
                 case ENOENT where families.count > 1, EOPNOTSUPP where families.count > 1:
                     families.removeLast()
                 default: throw error
@@ -208,7 +214,9 @@ package final class TraceSocket {
         try set(file.rawValue, SOL_SOCKET, SO_RCVBUFFORCE, room, namespace)
         let channel = try KernelChannel(file, namespace: namespace.name)
         let socket = RouteSocket(channel: channel, namespace: namespace.name, family: "NETLINK_NETFILTER")
-        try socket.transact(table.requests, subsystem: NFNL_SUBSYS_NFTABLES)
+        for requests in [table.requests] + table.fillings {
+            try socket.transact(requests, subsystem: NFNL_SUBSYS_NFTABLES)
+        }
         try set(
             channel.descriptor, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, Int32(NFNLGRP_NFTRACE.rawValue),
             namespace)

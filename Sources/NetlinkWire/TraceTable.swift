@@ -9,49 +9,116 @@ import NetAddress
 ///
 ///     table inet natlab-why {
 ///         flags owner
+///         set v4 { type ipv4_addr; elements = { ADDRESS, ... } }
 ///         chain trace { limit rate 500/second burst 500 packets meta nftrace set 1 }
 ///         chain choose {
 ///             meta l4proto != udp return
-///             meta protocol ip @nh,96,32 ADDRESS goto trace     (the source address)
-///             meta protocol ip @nh,128,32 ADDRESS goto trace    (the destination address)
+///             meta protocol ip @nh,96,32 @v4 goto trace     (the source address)
+///             meta protocol ip @nh,128,32 @v4 goto trace    (the destination address)
 ///         }
 ///         chain prerouting { type filter hook prerouting priority -350; policy accept; jump choose }
 ///         chain output { type filter hook output priority -350; policy accept; jump choose }
 ///     }
 ///
-/// and in the same transaction the same for the bridge family. It belongs to the socket that makes it, with which it goes.
-/// Source: linux/netfilter/nf_tables.h.
+/// likewise for IPv6 where there are such addresses, and in the same transaction the same for the bridge family. It
+/// belongs to the socket that makes it, with which it goes. Source: linux/netfilter/nf_tables.h.
 struct TraceTable {
     let name: String
-    let addresses: [IPAddress]
+    /// IPv4's, then IPv6's; those that have no addresses are left out.
+    private let choices: [Choice]
     /// NFPROTO_*.
     let families: [UInt8]
+
+    init(name: String, addresses: [IPAddress], families: [UInt8]) {
+        self.name = name
+        self.families = families
+        let known = Set(addresses)
+        choices = [true, false].compactMap { isV4 in
+            let members = known.filter { $0.isV4 == isV4 }.sorted()
+            return members.isEmpty ? nil : Choice(isV4: isV4, addresses: members)
+        }
+    }
+
+    /// The addresses of one version of IP: a set of the table.
+    private struct Choice {
+        let isV4: Bool
+        let addresses: [IPAddress]
+
+        var name: String { isV4 ? "v4" : "v6" }
+        /// Octets of an address.
+        var length: UInt32 { isV4 ? 4 : 16 }
+        /// As nft(8) numbers its types, which only a listing asks for.
+        var type: UInt32 { isV4 ? 7 : 8 }
+        var ethertype: [UInt8] { isV4 ? [0x08, 0x00] : [0x86, 0xDD] }
+        /// Of the IPv4 header (RFC 791 section 3.1), of the IPv6 header (RFC 8200 section 3).
+        var places: [(field: String, offset: UInt32)] {
+            isV4 ? [("ip saddr", 12), ("ip daddr", 16)] : [("ip6 saddr", 8), ("ip6 daddr", 24)]
+        }
+    }
 
     /// Each packet makes some twenty events of half a kilobyte or less; so many a second are read easily.
     private static let rate: UInt32 = 500
     /// Behind the putting together of fragments (NF_IP_PRI_CONNTRACK_DEFRAG, -400), before everything else.
     private static let priority: Int32 = -350
 
-    var requests: [RouteRequest] {
-        families.flatMap { family in
-            [table(family), chain("trace", family), chain("choose", family)]
-                + [limitedTrace, skipOthers].map { rule($0, family) }
-                + choices.map { rule($0, family) }
-                + [("prerouting", NF_INET_PRE_ROUTING), ("output", NF_INET_LOCAL_OUT)].flatMap { name, hook in
-                    [
-                        chain(name, family, hook: hook.rawValue),
-                        rule(
-                            Rule("jump to choose", in: name) { $0.verdict(NFT_JUMP.rawValue, "choose") },
-                            family),
-                    ]
-                }
+    var requests: [RouteRequest] { families.flatMap { requests($0) } }
+
+    private func requests(_ family: UInt8) -> [RouteRequest] {
+        var requests = [table(family)]
+        requests += choices.map { set($0, family) }
+        requests += [chain("trace", family), chain("choose", family)]
+        requests += [limitedTrace, skipOthers].map { rule($0, family) }
+        requests += choices.flatMap { rules($0) }.map { rule($0, family) }
+        for (name, hook) in [("prerouting", NF_INET_PRE_ROUTING), ("output", NF_INET_LOCAL_OUT)] {
+            requests.append(chain(name, family, hook: hook.rawValue))
+            let jump = Rule("jump to choose", in: name) { $0.verdict(NFT_JUMP.rawValue, "choose") }
+            requests.append(rule(jump, family))
+        }
+        return requests
+    }
+
+    /// The addresses, in transactions to follow that of `requests`: all in one might be too much for one datagram.
+    var fillings: [[RouteRequest]] {
+        choices.flatMap { choice in
+            stride(from: 0, to: choice.addresses.count, by: Self.share).map { first in
+                let share = Array(choice.addresses[first...].prefix(Self.share))
+                return families.map { elements(share, of: choice, $0) }
+            }
         }
     }
+
+    /// Of addresses in one message: 7 kB of IPv6's, where a nest may have 64.
+    private static let share = 256
 
     private func table(_ family: UInt8) -> RouteRequest {
         request("create", "table", NFT_MSG_NEWTABLE, NLM_F_EXCL, family) { attributes in
             attributes.put(NFTA_TABLE_NAME, name)
             attributes.put(NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER.rawValue.bigEndian)
+        }
+    }
+
+    private func set(_ choice: Choice, _ family: UInt8) -> RouteRequest {
+        request("create", "set \(choice.name)", NFT_MSG_NEWSET, NLM_F_EXCL, family) { attributes in
+            attributes.put(NFTA_SET_TABLE, name)
+            attributes.put(NFTA_SET_NAME, choice.name)
+            attributes.put(NFTA_SET_KEY_TYPE, choice.type.bigEndian)
+            attributes.put(NFTA_SET_KEY_LEN, choice.length.bigEndian)
+            // Names the set within the transaction; the kernel insists on one.
+            attributes.put(NFTA_SET_ID, choice.type.bigEndian)
+        }
+    }
+
+    private func elements(_ addresses: [IPAddress], of choice: Choice, _ family: UInt8) -> RouteRequest {
+        request("fill", "set \(choice.name)", NFT_MSG_NEWSETELEM, 0, family) { attributes in
+            attributes.put(NFTA_SET_ELEM_LIST_TABLE, name)
+            attributes.put(NFTA_SET_ELEM_LIST_SET, choice.name)
+            attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS) { list in
+                for address in addresses {
+                    list.nest(NFTA_LIST_ELEM) { element in
+                        element.nest(NFTA_SET_ELEM_KEY) { $0.put(NFTA_DATA_VALUE, bytes: address.bytes) }
+                    }
+                }
+            }
         }
     }
 
@@ -114,21 +181,15 @@ struct TraceTable {
         }
     }
 
-    private var choices: [Rule] {
-        addresses.flatMap { address in
-            // Of the IPv4 header (RFC 791 section 3.1), of the IPv6 header (RFC 8200 section 3).
-            let places: [(String, UInt32)] =
-                address.isV4 ? [("ip saddr", 12), ("ip daddr", 16)] : [("ip6 saddr", 8), ("ip6 daddr", 24)]
-            let proto: [UInt8] = address.isV4 ? [0x08, 0x00] : [0x86, 0xDD]
-            return places.map { field, offset in
-                Rule("\(field) \(address)", in: "choose") { rule in
-                    // ETH_P_*: the one word for it that IP and bridge chains have in common.
-                    rule.loadMeta(NFT_META_PROTOCOL.rawValue)
-                    rule.compare(NFT_CMP_EQ, proto)
-                    rule.loadNetworkHeader(offset, UInt32(address.bytes.count))
-                    rule.compare(NFT_CMP_EQ, address.bytes)
-                    rule.verdict(NFT_GOTO.rawValue, "trace")
-                }
+    private func rules(_ choice: Choice) -> [Rule] {
+        choice.places.map { field, offset in
+            Rule("\(field) @\(choice.name)", in: "choose") { rule in
+                // ETH_P_*: the one word for it that IP and bridge chains have in common.
+                rule.loadMeta(NFT_META_PROTOCOL.rawValue)
+                rule.compare(NFT_CMP_EQ, choice.ethertype)
+                rule.loadNetworkHeader(offset, choice.length)
+                rule.lookUp(choice.name)
+                rule.verdict(NFT_GOTO.rawValue, "trace")
             }
         }
     }
@@ -194,6 +255,14 @@ private struct ExpressionWriter {
             comparison.put(NFTA_CMP_SREG, register)
             comparison.put(NFTA_CMP_OP, operation.rawValue.bigEndian)
             comparison.nest(NFTA_CMP_DATA) { $0.put(NFTA_DATA_VALUE, bytes: value) }
+        }
+    }
+
+    /// Goes on with the rule only if the value is in the set.
+    mutating func lookUp(_ set: String) {
+        expression("lookup") { lookup in
+            lookup.put(NFTA_LOOKUP_SET, set)
+            lookup.put(NFTA_LOOKUP_SREG, register)
         }
     }
 

@@ -246,13 +246,14 @@ extension Privileged {
                     let listed = try tool(in: network.name, "nft", "list", "table", "inet", "natlab-why")
                     let words = listed.split { " \n\t".contains($0) }.joined(separator: " ")
                     for rule in [
-                        "flags owner",
+                        "flags owner", "set v4 { type ipv4_addr elements = { 203.0.113.9 } }",
+                        "set v6 { type ipv6_addr elements = { 2001:db8::1 } }",
                         "chain trace { limit rate 500/second burst 500 packets meta nftrace set 1 }",
                         "chain choose { meta l4proto != udp return",
-                        "meta protocol ip @nh,96,32 0xcb007109 goto trace",
-                        "meta protocol ip @nh,128,32 0xcb007109 goto trace",
-                        "meta protocol ip6 @nh,64,128 0x20010db8000000000000000000000001 goto trace",
-                        "meta protocol ip6 @nh,192,128 0x20010db8000000000000000000000001 goto trace }",
+                        "meta protocol ip @nh,96,32 @v4 goto trace",
+                        "meta protocol ip @nh,128,32 @v4 goto trace",
+                        "meta protocol ip6 @nh,64,128 @v6 goto trace",
+                        "meta protocol ip6 @nh,192,128 @v6 goto trace }",
                         "{ type filter hook prerouting priority -350; policy accept; jump choose }",
                         "{ type filter hook output priority -350; policy accept; jump choose }",
                     ] { #expect(words.contains(rule), "\(words)") }
@@ -265,9 +266,30 @@ extension Privileged {
                 #expect(try tables().contains("natlab-why-8"))
                 let failure = #expect(throws: OperationFailure.self) { try DropWatch(network, addresses: []) }
                 #expect(
-                    failure?.errno == EPERM && failure?.namespace == name, "\(String(describing: failure))")
+                    failure?.errno == EBUSY && failure?.namespace == name, "\(String(describing: failure))")
+                #expect(failure?.detail?.hasPrefix("8 others watch there already") == true)
                 watches = []
                 #expect(try tables() == "")
+            }
+        }
+
+        /// A watch of three hundred addresses sees what is dropped of the last of them, too.
+        @Test func hundredsOfAddressesAreWatched() throws {
+            try withCleanup { cleanup in
+                let site = try WatchedSite(cleanup, nat: "\"masquerade\"")
+                let strangers = (0..<2000).map { IPAddress(v4: 0xC633_6400 + $0) }
+                let v6 = (0..<300).compactMap { IPAddress("2001:db8::\(String($0, radix: 16))") }
+                let start = MonotonicTime.now()
+                let watch = try DropWatch(
+                    site.network("r"), addresses: strangers + v6 + [site.far] + strangers)
+                print("a watch of 2301 addresses took \(MonotonicTime.now() - start) to begin")
+                try site.socket("other", 6000).send("unseen", to: site.wan, 4000)
+                try site.socket("far", 6000).send("seen", to: site.wan, 4001)
+                #expect(try only(watch, 4001).source == Endpoint(site.far, port: 6000))
+                try site.socket("far", 6001).send("seen", to: site.wan, 4002)
+                #expect(try only(watch, 4002).source == Endpoint(site.far, port: 6001))
+                let listed = try tool(in: site.name("r"), "nft", "list", "set", "inet", "natlab-why", "v4")
+                #expect(listed.split(separator: ",").count == 2001)
             }
         }
 
