@@ -184,6 +184,7 @@ final class LabDiagnosis {
         evidence.datagrams = watch.datagrams
         evidence.icmpErrors = watch.icmpErrors
         evidence.drops = watch.drops
+        evidence.untraced = watch.untraced
         evidence.gaps = gaps + after.gaps + watch.gaps
         if case .failure(let failure) = after.agent { evidence.agentFailure = "\(failure)" }
         let routers = sides.map(\.routers)

@@ -11,6 +11,8 @@ final class LabWatch {
     private let paths: PathWatch?
     private var firewalls: [(node: String, watch: DropWatch)] = []
     private(set) var drops: [String: [PacketDrop]] = [:]
+    /// Nodes whose drops are not seen.
+    private(set) var untraced: Set<String> = []
     private(set) var gaps: [String] = []
     /// By a node, more than anybody reads.
     private static let mostDrops = 2000
@@ -31,6 +33,7 @@ final class LabWatch {
                 let watch = try DropWatch(NetworkNamespace(node.namespace), addresses: addresses)
                 firewalls.append((node.name, watch))
             } catch {
+                untraced.insert(node.name)
                 gaps.append("what \(node.name)'s firewall drops cannot be traced: \(error)")
             }
         }

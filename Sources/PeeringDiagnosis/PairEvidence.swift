@@ -30,6 +30,8 @@ package struct PairEvidence: Sendable {
     package var icmpErrors: [ICMPError] = []
     /// What firewalls dropped, by node.
     package var drops: [String: [PacketDrop]] = [:]
+    /// Nodes of whose firewalls that is not known.
+    package var untraced: Set<String> = []
     /// When the watch began and ended, by CLOCK_REALTIME.
     package var began: WallTime
     package var ended: WallTime

@@ -77,8 +77,14 @@ extension DiagnosisJudge {
             Finding(
                 .lost, at: loss.node,
                 "what \(from.host) sends to \(seen.destination) was last seen at \(seen.interface) of \(seen.node)"
-                    + (isNobodys ? ": nobody there has \(seen.destination.address)" : ""))
+                    + (isNobodys ? ": nobody there has \(seen.destination.address)" : untraced(loss)))
         ]
+    }
+
+    /// What may have dropped a packet that did not go on.
+    private func untraced(_ loss: Journey.Loss) -> String {
+        evidence.untraced.contains(loss.node) && !loss.lastSeen.isOutgoing
+            ? "; \(loss.node)'s firewall, which could not be traced, may have dropped it" : ""
     }
 
     /// Whether it is known what a router did with a packet: a rule dropped it, or it was the router's own.
@@ -132,7 +138,7 @@ extension DiagnosisJudge {
                 Finding(
                     .droppedInbound, at: loss.node,
                     "\(loss.node) lets \(from.host)'s packets from \(seen.source) not in at \(seen.destination):"
-                        + " \(allowed(seen.destination, at: loss.node))"))
+                        + " \(allowed(seen.destination, at: loss.node, from: seen.source))\(untraced(loss))"))
         }
         return findings
     }
@@ -142,8 +148,11 @@ extension DiagnosisJudge {
         return router.after.filter { $0.mapping?.outer == outer }
     }
 
-    private func allowed(_ outer: Endpoint, at router: String) -> String {
+    private func allowed(_ outer: Endpoint, at router: String, from source: Endpoint) -> String {
         let remotes = flows(outer, at: router).compactMap { $0.mapping?.remote.description }
+        if remotes.contains(source.description) {
+            return "the mapping \(outer) is for them: something else there drops them"
+        }
         return remotes.isEmpty
             ? "no mapping for \(outer)"
             : "the mapping \(outer) lets in \(Set(remotes).sorted().joined(separator: ", ")) only"
@@ -306,7 +315,7 @@ extension DiagnosisJudge {
             let known = flows(seen.destination, at: loss.node)
             return known.isEmpty
                 ? "no mapping for \(seen.destination)"
-                : "from \(seen.source): \(allowed(seen.destination, at: loss.node))"
+                : "from \(seen.source): \(allowed(seen.destination, at: loss.node, from: seen.source))"
         }
         return "it was not sent on"
     }

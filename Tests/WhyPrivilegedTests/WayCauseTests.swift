@@ -52,6 +52,39 @@ import Testing
         }
     }
 
+    /// Eight watch the router already, which is all that can.
+    @Test func aRouterThatCannotBeTracedIsNamedNevertheless() throws {
+        try withCleanup { cleanup in
+            let lab = try WhyLab.homes(try Natlab(cleanup))
+            try lab.up()
+            try lab.connect()
+            for router in ["ra", "rb"] {
+                for number in 1...8 {
+                    let name = number == 1 ? "natlab-why" : "natlab-why-\(number)"
+                    try lab.exec(router, "nft", "add", "table", "inet", name)
+                }
+            }
+            try lab.exec(
+                "ra", "iptables", "-I", "FORWARD", "-i", "lan0", "-p", "udp", "--dport", "51820", "-j", "DROP"
+            )
+            let out = try lab.expect("lost", at: "ra", "a", "b")
+            #expect(
+                out.verdict.hasSuffix("; ra's firewall, which could not be traced, may have dropped it"),
+                "\(out.verdict)")
+            let gap = try #require(out.gaps.first, "\(out)")
+            #expect(gap.hasPrefix("what ra's firewall drops cannot be traced: "), "\(gap)")
+            #expect(gap.contains("8 others watch there already"), "\(gap)")
+            try lab.exec("ra", "iptables", "-D", "FORWARD", "1")
+            try lab.exec(
+                "rb", "iptables", "-I", "FORWARD", "-i", "wan0", "-p", "udp", "--dport", "51820", "--sport",
+                "51820", "-j", "DROP")
+            let inbound = try lab.expect("udp-dropped-inbound", at: "rb", "a", "b")
+            #expect(
+                inbound.verdict.contains("is for them: something else there drops them"), "\(inbound.verdict)"
+            )
+        }
+    }
+
     @Test func symmetric() throws {
         try withCleanup { cleanup in
             let lab = try WhyLab.homes(try Natlab(cleanup), ra: #""symmetric""#)
