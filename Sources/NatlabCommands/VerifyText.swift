@@ -32,6 +32,10 @@ struct VerifyText {
                 lines.append("\(pair.from) - \(pair.to) \(word) by theory: \(theory.reason)")
             }
         }
+        let further = report.pairs.count { !$0.ok && $0.explanation == nil }
+        if further > 0, further < report.pairs.count(where: { !$0.ok }) {
+            lines.append("\(count(further, "further pair")) not looked at: natlab why A B")
+        }
         lines += report.problems.map { Terminal.paint($0, .red) }
         text = lines.joined(separator: "\n")
     }

@@ -85,6 +85,31 @@ import Testing
     }
 }
 
+@Suite struct ExplanationTextTests {
+    private func text(explained: Int, further: Int) -> String {
+        let pairs = (0..<explained + further).map { number in
+            var pair = PairVerdict(
+                from: "a\(number)", to: "b", interface: "wg0", expected: .direct, observed: .none, ok: false,
+                reason: "r")
+            if number < explained {
+                pair.explanation = PairExplanation(cause: "lost", verdict: "lost at r\(number)")
+            }
+            return pair
+        }
+        return VerifyText(VerifyReport(lab: "t", pairs: pairs, problems: [])).text
+    }
+
+    @Test func verifySaysHowManyItHasNotLookedAt() {
+        let some = text(explained: 2, further: 4)
+        #expect(some.contains("  why: lost at r0\n") && some.contains("  why: lost at r1\n"))
+        #expect(some.hasSuffix("\n4 further pairs not looked at: natlab why A B"))
+        #expect(text(explained: 1, further: 1).hasSuffix("1 further pair not looked at: natlab why A B"))
+        // None further, or none looked at.
+        #expect(!text(explained: 2, further: 0).contains("further"))
+        #expect(!text(explained: 0, further: 2).contains("further"))
+    }
+}
+
 @Suite struct StatusTextTests {
     @Test func aLongProblemStandsBelowTheTable() throws {
         let problem = "wireguard-go of wg0 is not running (no answer on /run/natlab/t/hosts/a/wg/wg0.sock)"
