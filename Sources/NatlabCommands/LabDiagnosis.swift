@@ -60,6 +60,7 @@ final class LabDiagnosis {
     /// - Parameters:
     ///   - patience: seconds to watch pairs that are not connected.
     ///   - probesAlone: first lets only one side send where a NAT may have forgotten the other's mapping.
+    /// - Returns: one for each pair whose keys can be read, in their order.
     func run(patience: Double = LabDiagnosis.patience, probesAlone: Bool) throws(CommandFailure)
         -> [WhyReport]
     {
@@ -78,9 +79,10 @@ final class LabDiagnosis {
         watch.collect()
         let after = LabLook(view, nodes: watchedNodes, tunnels: tunnels)
         let ended = WallTime(nanoseconds: wallClockNanoseconds())
-        return zip(verdicts, large).map { verdict, large in
+        return zip(verdicts, large).compactMap { verdict, large in
             let evidence = evidence(
                 verdict, large, alone, before: before, after: after, watch: watch, began: began, ended: ended)
+            guard let evidence else { return nil }
             let diagnosis = DiagnosisJudge(evidence, plan: view.plan).diagnosis()
             return WhyReport(lab: view.plan.lab, evidence: evidence, diagnosis: diagnosis, plan: view.plan)
         }
@@ -169,13 +171,14 @@ final class LabDiagnosis {
         _ verdict: PairVerdict, _ large: Bool?, _ alone: [String: (Int, Int)], before: LabLook,
         after: LabLook,
         watch: LabWatch, began: WallTime, ended: WallTime
-    ) -> PairEvidence {
+    ) -> PairEvidence? {
         let theory = TraversalTheory(view.plan)
-        let sides = [verdict.from, verdict.to].compactMap {
-            side($0, verdict.interface, alone, before: before, after: after, watch: watch)
+        func side(_ host: String) -> PairEvidence.Side? {
+            self.side(host, verdict.interface, alone, before: before, after: after, watch: watch)
         }
+        guard let from = side(verdict.from), let to = side(verdict.to) else { return nil }
         var evidence = PairEvidence(
-            interface: verdict.interface, from: sides[0], to: sides[1], verdict: verdict,
+            interface: verdict.interface, from: from, to: to, verdict: verdict,
             theory: theory.verdict(verdict.from, verdict.to, interface: verdict.interface), began: began,
             ended: ended)
         evidence.passesLargePackets = large
@@ -187,9 +190,8 @@ final class LabDiagnosis {
         evidence.untraced = watch.untraced
         evidence.gaps = gaps + after.gaps + watch.gaps
         if case .failure(let failure) = after.agent { evidence.agentFailure = "\(failure)" }
-        let routers = sides.map(\.routers)
-        var names = routers[0]
-        for name in routers[1].reversed() where !names.contains(name) { names.append(name) }
+        var names = from.routers
+        for name in to.routers.reversed() where !names.contains(name) { names.append(name) }
         evidence.routers = names.map { name in
             PairEvidence.Router(
                 name: name, nat: view.plan.node(name)?.translation, before: before.flows[name] ?? [],

@@ -40,7 +40,7 @@ package struct VerifyCommand: ParsableCommand {
         let progress = ProgressLine(total: view.plan.pairs.count, "verifying \(view.plan.lab)")
         var report = try LabVerification(view: view).run(timeout: timeout) { progress.show($0) }
         progress.clear()
-        try explain(&report, view)
+        explain(&report, view)
         try Terminal.result(json ? Terminal.json(report) : VerifyText(report).text)
         // After the verdict, which is worth more than the file.
         if let junit {
@@ -54,7 +54,9 @@ package struct VerifyCommand: ParsableCommand {
     private static let mostExplained = 32
 
     /// Adds to the pairs that are not as expected what `why` says of them.
-    private func explain(_ report: inout VerifyReport, _ view: LabView) throws(CommandFailure) {
+    ///
+    /// The verdicts are worth more than their reasons: what hinders this is only noted.
+    private func explain(_ report: inout VerifyReport, _ view: LabView) {
         let open = report.pairs.indices.filter { !report.pairs[$0].ok }.prefix(Self.mostExplained)
         guard !open.isEmpty else { return }
         let notice = Notice("finding out why of \(count(open.count, "pair"))")
@@ -63,11 +65,16 @@ package struct VerifyCommand: ParsableCommand {
             let pair = report.pairs[index]
             return PlannedPair(from: pair.from, to: pair.to, interface: pair.interface, expected: .direct)
         }
-        let reports = try LabDiagnosis(view, pairs: pairs).run(
-            patience: min(timeout, LabDiagnosis.patience), probesAlone: false)
-        for (index, found) in zip(open, reports) {
-            report.pairs[index].explanation = PairExplanation(
-                cause: found.cause?.rawValue, verdict: found.verdict)
+        do throws(CommandFailure) {
+            let found = try LabDiagnosis(view, pairs: pairs).run(
+                patience: min(timeout, LabDiagnosis.patience), probesAlone: false)
+            for (index, pair) in zip(open, pairs) {
+                report.pairs[index].explanation = found.first {
+                    $0.from == pair.from && $0.to == pair.to && $0.interface == pair.interface
+                }.map { PairExplanation(cause: $0.cause?.rawValue, verdict: $0.verdict) }
+            }
+        } catch {
+            Terminal.note("natlab: cannot find out why: \(error.message)")
         }
     }
 
