@@ -135,8 +135,14 @@ import Testing
             try lab.exec("ra", "iptables", "-F", "INPUT")
             try lab.exec("a", "iptables", "-A", "OUTPUT", "-d", "203.0.113.3", "-j", "DROP")
             try lab.forgetPeers("a", "b")
-            try tool(in: lab.lab.namespace("ra"), "conntrack", "-F")
-            try tool(in: lab.lab.namespace("rb"), "conntrack", "-F")
+            // The flows to the rendezvous stay: else a's might get the new port as well, and the rendezvous tell b of it.
+            for (router, host, other) in [
+                ("ra", "192.168.1.2", "203.0.113.3"), ("rb", "192.168.2.2", "203.0.113.2"),
+            ] {
+                try tool(
+                    in: lab.lab.namespace(router), "conntrack", "-D", "-p", "udp", "--orig-src", host,
+                    "--orig-dst", other)
+            }
             try #require(
                 try waitUntil(timeout: .seconds(30), pause: .milliseconds(20)) {
                     let flows = (try? tool(in: lab.lab.namespace("ra"), "conntrack", "-L", "-p", "udp")) ?? ""
