@@ -153,8 +153,10 @@ extension DiagnosisJudge {
             guard let peer = side.device?.peer(other.key) else { return nil }
             let client = side.client?.peers.first { $0.publicKey == other.key }
             guard let endpoint = peer.endpoint else {
-                // The client says why it has none, where one is needed and runs.
-                guard evidence.rendezvous == nil, other.device?.peer(side.key)?.endpoint == nil else {
+                // Said once of both; where a client is needed and runs, it says why there is none.
+                guard evidence.rendezvous == nil, side.host == evidence.from.host,
+                    other.device?.peer(side.key)?.endpoint == nil
+                else {
                     return nil
                 }
                 return Finding(

@@ -4,6 +4,7 @@ import PathTrace
 import PeeringCheck
 import PeeringDiagnosis
 import Testing
+import WireGuardControl
 
 @testable import NatlabCommands
 
@@ -50,6 +51,23 @@ import Testing
         var it = try Case.homes()
         it.fly(.handshakeInitiation, from: "a", until: "a:eth0>")
         #expect(WhyText.drawing(it.diagnosis.journeys[0]).hasPrefix("a ──✗ ra: it did not get there\n"))
+    }
+
+    @Test func theVerdictThenWhatElseWasFound() throws {
+        var it = try lost()
+        it.peer(of: "a") { $0.hasPresharedKey = true }
+        it.evidence.gaps = ["wan0 of ra cannot be watched"]
+        let paragraphs = WhyText(report(it)).text.split(separator: "\n\n").map(String.init)
+        #expect(
+            paragraphs[0] == """
+                a and b do not reach each other: a has a preshared key for b, and b has none for a
+                  mend: give both the same preshared key
+                also: rb has no mapping for 203.0.113.3:51820, where a sends to: b has opened none
+                  mend: let b send first (keepalive, a rendezvous), or forward the port at rb
+                by theory they could punch: \(it.evidence.theory.reason)
+                """)
+        #expect(paragraphs[1].hasPrefix("a ──▶ ra ──▶ internet ──✗ rb: "))
+        #expect(paragraphs.last == "not looked at:\n  wan0 of ra cannot be watched")
     }
 
     // MARK: Mermaid
