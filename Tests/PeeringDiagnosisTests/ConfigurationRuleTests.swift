@@ -172,6 +172,8 @@ import WireGuardKeys
             side.device?.peers.insert(WireGuardPeer(publicKey: hub, allowedIPs: ["0.0.0.0/0"]), at: 0)
         }
         #expect(it.findings == Case.nothing)
+        it.change("a") { $0.device?.peers.reverse() }
+        #expect(it.findings == Case.nothing)
     }
 
     // MARK: Endpoints

@@ -201,6 +201,12 @@ import WireGuardControl
         #expect(!it.findings.contains { $0.hasPrefix("mapping-expired") }, "\(it.findings)")
     }
 
+    @Test func aHostsOwnExternalAddressDoesNotExpire() throws {
+        var it = try quiet("\"full-cone\"\none-to-one = { a = \"203.0.113.21\" }")
+        it.peer(of: "hub") { $0.endpoint = "203.0.113.21:51820" }
+        #expect(!it.findings.contains { $0.hasPrefix("mapping-expired") }, "\(it.findings)")
+    }
+
     @Test func ofTwoNATsTheOneThatForgotIsNamed() throws {
         // c had a session with a, through the carrier and ra.
         var it = try Case.neighbours("c", "a")

@@ -49,6 +49,14 @@ import WireGuardControl
         }
     }
 
+    @Test func behindTheNATTheSourceIsTheExternalOne() throws {
+        var it = try Case.homes()
+        it.fly(.handshakeInitiation, from: "a", until: "ra:lan0<")
+        it.drop(
+            "ra", "udp drop", from: "203.0.113.2:51820", to: "203.0.113.3:51820", hook: "postrouting")
+        #expect(it.findings == ["udp-dropped-outbound@ra"])
+    }
+
     @Test func aHostsOwnFirewallLetsNothingOut() throws {
         var it = try Case.homes()
         it.drop("a", "udp drop", from: "192.168.1.2:51820", to: "203.0.113.3:51820", hook: "output")
@@ -155,7 +163,7 @@ import WireGuardControl
     }
 
     @Test func theEndpointThatWireGuardHasIsLookedAtFirst() throws {
-        // The local address was tried first, and came further.
+        // A local address was tried too, and what was sent there came further.
         var it = try Case.homes()
         it.client(of: "a") { $0.peers[0].local = "192.168.2.2:51820" }
         it.fly(.punch, from: "a", to: "192.168.2.2:51820", until: "ra:wan0>", seconds: 2)

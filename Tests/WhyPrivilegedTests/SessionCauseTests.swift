@@ -33,10 +33,15 @@ import WireGuardKeys
             let lab = try WhyLab.homes(natlab)
             try lab.up()
             try lab.connect()
-            let key = try lab.publicKey("b")
+            let keys = (a: try lab.publicKey("a"), b: try lab.publicKey("b"))
             try natlab.write("a.psk", try ProgramCall("wg", ["genpsk"]).run().output)
-            try lab.forgetPeers("a", "b")
-            try lab.exec("a", "wg", "set", "wg0", "peer", key, "preshared-key", "\(natlab.folder)/a.psk")
+            // a has its peer again only with the key: a session that came up before would go on without.
+            try lab.exec("a", "wg", "set", "wg0", "peer", keys.b, "remove")
+            try lab.exec("b", "wg", "set", "wg0", "peer", keys.a, "remove")
+            try lab.exec("b", "wg", "set", "wg0", "peer", keys.a, "allowed-ips", "10.66.66.1/32")
+            try lab.exec(
+                "a", "wg", "set", "wg0", "peer", keys.b, "preshared-key", "\(natlab.folder)/a.psk",
+                "allowed-ips", "10.66.66.2/32")
             let why = try lab.why("a", "b")
             #expect(why.cause == "wrong-preshared-key", "\(why)")
         }
