@@ -137,6 +137,7 @@ import WireGuardControl
                 source: "203.0.113.10:51820", destination: "203.0.113.2:51820",
                 replySource: "203.0.113.2:51820", replyDestination: "203.0.113.10:51820", isReplied: false),
             to: "ra")
+        it.map("ra", "192.168.1.2:51820", to: "203.0.113.2:1024", towards: "203.0.113.10:51820")
         #expect(!it.findings.contains { $0.hasPrefix("mapping-stolen") }, "\(it.findings)")
     }
 
