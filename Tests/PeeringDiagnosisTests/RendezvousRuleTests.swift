@@ -41,6 +41,12 @@ import WireGuardKeys
         var it = try asking(.contacting)
         it.change("a") { $0.serverInterface = "wg0" }
         #expect(it.findings == ["rendezvous-through-tunnel@a"])
+        #expect(it.diagnosis.findings[0].mend == "keep 203.0.113.10 out of a's allowed IPs")
+        it.client(of: "a") { $0.server = "10.66.66.3:1234" }
+        #expect(
+            it.diagnosis.findings[0].mend
+                == "ask the rendezvous at 203.0.113.10:1234, outside the tunnel, and keep that address out of the allowed IPs"
+        )
         it = try asking(.insideTunnel)
         #expect(it.findings == ["rendezvous-through-tunnel@a"])
     }

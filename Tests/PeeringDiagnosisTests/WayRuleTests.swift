@@ -27,6 +27,21 @@ import WireGuardControl
         #expect(it.findings == ["lost@ra"])
     }
 
+    @Test func aFirewallThatWasNotTracedMayHaveDroppedIt() throws {
+        var it = try Case.homes()
+        it.fly(.handshakeInitiation, from: "a", until: "ra:lan0<")
+        it.evidence.untraced = ["rb"]
+        #expect(!it.diagnosis.verdict.contains("traced"))
+        it.evidence.untraced = ["ra"]
+        #expect(it.findings == ["lost@ra"])
+        #expect(
+            it.diagnosis.verdict.hasSuffix("; ra's firewall, which could not be traced, may have dropped it"))
+        // Not what left it.
+        it.evidence.datagrams = []
+        it.fly(.handshakeInitiation, from: "a", until: "ra:wan0>")
+        #expect(!it.diagnosis.verdict.contains("traced"))
+    }
+
     @Test func aPolicyDropsToo() throws {
         var it = try Case.homes()
         it.fly(.handshakeInitiation, from: "a", until: "ra:lan0<")
@@ -99,6 +114,14 @@ import WireGuardControl
         #expect(it.findings == ["udp-dropped-inbound@rb"])
         #expect(
             it.diagnosis.verdict.hasSuffix("the mapping 203.0.113.3:51820 lets in 203.0.113.10:1234 only"))
+    }
+
+    @Test func aMappingThatIsForThem() throws {
+        var it = try Case.homes()
+        it.fly(.handshakeInitiation, from: "a", until: "rb:wan0<")
+        it.map("rb", "192.168.2.2:51820", to: "203.0.113.3:51820", towards: "203.0.113.2:51820")
+        #expect(it.findings == ["udp-dropped-inbound@rb"])
+        #expect(it.diagnosis.verdict.hasSuffix("is for them: something else there drops them"))
     }
 
     @Test func aHostsOwnFirewallLetsNothingIn() throws {
