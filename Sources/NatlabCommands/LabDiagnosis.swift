@@ -27,6 +27,9 @@ final class LabDiagnosis {
 
     /// A pair that has no session yet: WireGuard repeats a handshake after 5 s (WireGuard paper, section 6.4).
     static let patience = 6.0
+    /// Longer, where punches come through: clients and WireGuard leave 5 s between two handshakes with a peer, so that the
+    /// first after an earlier session may come that late.
+    static let handshakePatience = 6.0
     /// Where what was read has already told why.
     private static let briefPatience = 1.5
 
@@ -69,12 +72,13 @@ final class LabDiagnosis {
         let began = WallTime(nanoseconds: wallClockNanoseconds())
         let alone = probesAlone ? probeAlone(before, watch) : [:]
         let length = pairs.allSatisfy { isPlain($0, before) } ? min(patience, Self.briefPatience) : patience
-        let verification = LabVerification(view: view, pairs: pairs)
-        let verdicts = try verification.run(timeout: length) {
-            watch.collect()
-            return false
-        } progress: { _ in
-        }.pairs
+        var verdicts = try verdicts(within: length, watch)
+        if patience >= Self.patience, verdicts.contains(where: { awaitsHandshake($0, watch) }) {
+            let open = verdicts.filter { awaitsHandshake($0, watch) }
+            verdicts = try self.verdicts(within: Self.handshakePatience, watch) {
+                !open.contains { self.awaitsHandshake($0, watch) }
+            }
+        }
         let large = verdicts.map { $0.observed == .direct ? passesLargePackets($0, watch) : nil }
         watch.collect()
         let after = LabLook(view, nodes: watchedNodes, tunnels: tunnels)
@@ -86,6 +90,27 @@ final class LabDiagnosis {
             let diagnosis = DiagnosisJudge(evidence, plan: view.plan).diagnosis()
             return WhyReport(lab: view.plan.lab, evidence: evidence, diagnosis: diagnosis, plan: view.plan)
         }
+    }
+
+    /// - Parameter isEnough: asked some times a second; true ends it.
+    private func verdicts(
+        within timeout: Double, _ watch: LabWatch, isEnough: () -> Bool = { false }
+    ) throws(CommandFailure) -> [PairVerdict] {
+        var asked = MonotonicTime.now()
+        return try LabVerification(view: view, pairs: pairs).run(timeout: timeout) {
+            watch.collect()
+            guard MonotonicTime.now() - asked > .milliseconds(200) else { return false }
+            asked = .now()
+            return isEnough()
+        } progress: { _ in
+        }.pairs
+    }
+
+    private func awaitsHandshake(_ verdict: PairVerdict, _ watch: LabWatch) -> Bool {
+        verdict.observed != .direct
+            && PeeringDiagnosis.awaitsHandshake(
+                verdict.from, verdict.to, watch.datagrams,
+                now: WallTime(nanoseconds: wallClockNanoseconds()))
     }
 
     // MARK: Watching
@@ -184,7 +209,11 @@ final class LabDiagnosis {
         evidence.passesLargePackets = large
         evidence.hostsByKey = keys
         evidence.links = after.links
-        evidence.datagrams = watch.datagrams
+        // What others have sent tells nothing of these two, and is most of it where many are looked at.
+        let senders = Set([verdict.from, verdict.to] + (view.plan.rendezvous.map { [$0.host] } ?? []))
+        evidence.datagrams = watch.datagrams.filter { datagram in
+            datagram.sightings.first.map { senders.contains($0.point.node) } ?? false
+        }
         evidence.icmpErrors = watch.icmpErrors
         evidence.drops = watch.drops
         evidence.untraced = watch.untraced

@@ -9,6 +9,9 @@ import WireGuardKeys
 /// Watches datagrams and firewalls of some nodes, from its making on.
 final class LabWatch {
     private let paths: PathWatch?
+    private var sorted: [Datagram]?
+    /// By HOST.INTERFACE.
+    private var readings: [String: [PairEvidence.Initiation]] = [:]
     private var firewalls: [(node: String, watch: DropWatch)] = []
     private(set) var drops: [String: [PacketDrop]] = [:]
     /// Nodes whose drops are not seen.
@@ -40,12 +43,22 @@ final class LabWatch {
         gaps += (paths?.unwatched ?? []).map { "\($0.interface) of \($0.node) cannot be watched: \($1)" }
     }
 
-    var datagrams: [Datagram] { paths?.datagrams ?? [] }
+    /// In the order of their first sightings.
+    ///
+    /// Kept until the next `collect`, as the readings are: of many pairs each asks for them.
+    var datagrams: [Datagram] {
+        if let sorted { return sorted }
+        let fresh = paths?.datagrams ?? []
+        sorted = fresh
+        return fresh
+    }
     var icmpErrors: [ICMPError] { paths?.icmpErrors ?? [] }
 
     /// Reads what waits.
     func collect() {
         paths?.collect()
+        sorted = nil
+        readings = [:]
         for (node, watch) in firewalls {
             // What cannot be read now is read the next time; at worst a drop is not explained.
             guard let found = try? watch.drops(), !found.isEmpty else { continue }
@@ -55,6 +68,14 @@ final class LabWatch {
 
     /// The handshake initiations that have reached a host, as its private key reads them.
     func initiations(at tunnel: PlannedTunnel, of view: LabView) -> [PairEvidence.Initiation] {
+        let name = "\(tunnel.host).\(tunnel.interface)"
+        if let known = readings[name] { return known }
+        let fresh = read(at: tunnel, of: view)
+        readings[name] = fresh
+        return fresh
+    }
+
+    private func read(at tunnel: PlannedTunnel, of view: LabView) -> [PairEvidence.Initiation] {
         let arrived = datagrams.compactMap { datagram -> (Datagram, Sighting)? in
             guard datagram.kind == .handshakeInitiation,
                 let last = datagram.sightings.last(where: { $0.point.node == tunnel.host && !$0.isOutgoing })

@@ -26,7 +26,10 @@ package struct WhyCommand: ParsableCommand {
     @Option(help: ArgumentHelp("The WireGuard network, where the two share several.", valueName: "name"))
     var interface: String?
 
-    @Option(help: "Seconds to watch hosts that are not connected.")
+    @Option(
+        help:
+            "Seconds to watch hosts that are not connected; from 6 on, up to 6 more for a WireGuard handshake."
+    )
     var timeout = LabDiagnosis.patience
 
     @Flag(help: "Print the result as JSON (see docs/json.md).")

@@ -1,9 +1,9 @@
 import LabAgent
 import LabPlanner
 import NetAddress
-import PathTrace
+package import PathTrace
 import PeeringCheck
-import WireGuardControl
+package import WireGuardControl
 import WireGuardKeys
 
 // What becomes of handshakes that get through.
@@ -115,4 +115,22 @@ extension DiagnosisJudge {
             )
         ]
     }
+}
+
+/// Whether punches come through between two hosts both ways, and WireGuard's handshake is still to come.
+///
+/// Also while it has come in the last second only: one that succeeds shows in echoes within that.
+/// - Parameter now: by CLOCK_REALTIME, as the sightings' times.
+package func awaitsHandshake(_ one: String, _ other: String, _ datagrams: [Datagram], now: WallTime) -> Bool {
+    func arrives(_ kind: DatagramKind, _ from: String, _ to: String) -> Bool {
+        datagrams.contains { datagram in
+            datagram.kind == kind && datagram.sightings.first?.point.node == from
+                && datagram.sightings.contains {
+                    $0.point.node == to && !$0.isOutgoing
+                        && (kind == .punch || $0.time < now.nanoseconds - 1_000_000_000)
+                }
+        }
+    }
+    return arrives(.punch, one, other) && arrives(.punch, other, one)
+        && !arrives(.handshakeInitiation, one, other) && !arrives(.handshakeInitiation, other, one)
 }
