@@ -68,4 +68,12 @@ package struct Finding: Codable, Hashable, Sendable {
         self.text = text
         self.mend = mend
     }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(cause, forKey: .cause)
+        try container.encode(node, forKey: .node)
+        try container.encode(text, forKey: .text)
+        try container.encode(mend, forKey: .mend)
+    }
 }

@@ -44,10 +44,29 @@ package struct Journey: Codable, Hashable, Sendable {
             case node, rule, reason
             case lastSeen = "last_seen"
         }
+
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(node, forKey: .node)
+            try container.encode(lastSeen, forKey: .lastSeen)
+            try container.encode(rule, forKey: .rule)
+            try container.encode(reason, forKey: .reason)
+        }
     }
 
     /// The nodes on the way, each once, the segments between them too.
     package var nodes: [String]
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(from, forKey: .from)
+        try container.encode(to, forKey: .to)
+        try container.encode(sent, forKey: .sent)
+        try container.encode(arrived, forKey: .arrived)
+        try container.encode(nodes, forKey: .nodes)
+        try container.encode(hops, forKey: .hops)
+        try container.encode(loss, forKey: .loss)
+    }
 }
 
 /// Follows datagrams through the places that they were seen at.

@@ -38,6 +38,7 @@ package struct WhyReport: Codable, Hashable, Sendable {
         case isConnected = "connected"
     }
 
+    // Every key is always there, null where there is nothing: here and in all parts.
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: CodingKeys.self)
         try container.encode(lab, forKey: .lab)
@@ -74,6 +75,17 @@ package struct WhyReport: Codable, Hashable, Sendable {
             case publicKey = "public_key"
             case listenPort = "listen_port"
         }
+
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(host, forKey: .host)
+            try container.encode(address, forKey: .address)
+            try container.encode(publicKey, forKey: .publicKey)
+            try container.encode(listenPort, forKey: .listenPort)
+            try container.encode(unreadable, forKey: .unreadable)
+            try container.encode(peer, forKey: .peer)
+            try container.encode(client, forKey: .client)
+        }
     }
 
     package struct Peer: Codable, Hashable, Sendable {
@@ -97,6 +109,18 @@ package struct WhyReport: Codable, Hashable, Sendable {
             case allowedIPs = "allowed_ips"
             case keepalive = "keepalive_s"
             case hasPresharedKey = "preshared_key"
+        }
+
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(endpoint, forKey: .endpoint)
+            try container.encode(endpointOwner, forKey: .endpointOwner)
+            try container.encode(lastHandshake, forKey: .lastHandshake)
+            try container.encode(sentBytes, forKey: .sentBytes)
+            try container.encode(receivedBytes, forKey: .receivedBytes)
+            try container.encode(allowedIPs, forKey: .allowedIPs)
+            try container.encode(keepalive, forKey: .keepalive)
+            try container.encode(hasPresharedKey, forKey: .hasPresharedKey)
         }
     }
 
@@ -122,6 +146,22 @@ package struct WhyReport: Codable, Hashable, Sendable {
             case punchedFrom = "punched_from"
             case punchesSent = "punches_sent"
             case punchesReceived = "punches_received"
+        }
+
+        package func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(standing, forKey: .standing)
+            try container.encode(says, forKey: .says)
+            try container.encode(server, forKey: .server)
+            try container.encode(observed, forKey: .observed)
+            try container.encode(phase, forKey: .phase)
+            try container.encode(saysOfPeer, forKey: .saysOfPeer)
+            try container.encode(resolved, forKey: .resolved)
+            try container.encode(local, forKey: .local)
+            try container.encode(punchedFrom, forKey: .punchedFrom)
+            try container.encode(punchesSent, forKey: .punchesSent)
+            try container.encode(punchesReceived, forKey: .punchesReceived)
+            try container.encode(lookups, forKey: .lookups)
         }
     }
 
@@ -175,6 +215,16 @@ package struct WhyReport: Codable, Hashable, Sendable {
                 case timeout = "timeout_s"
                 case wasThere = "before_probe"
             }
+
+            package func encode(to encoder: any Encoder) throws {
+                var container = encoder.container(keyedBy: CodingKeys.self)
+                try container.encode(inner, forKey: .inner)
+                try container.encode(outer, forKey: .outer)
+                try container.encode(remote, forKey: .remote)
+                try container.encode(isReplied, forKey: .isReplied)
+                try container.encode(timeout, forKey: .timeout)
+                try container.encode(wasThere, forKey: .wasThere)
+            }
         }
         /// Packets that one rule dropped during the probe.
         package struct Drop: Codable, Hashable, Sendable {
@@ -205,11 +255,11 @@ extension WhyReport {
         sides = [(evidence.from, evidence.to), (evidence.to, evidence.from)].map {
             Self.side($0, towards: $1, addresses, now)
         }
-        rendezvous = evidence.rendezvous.map { Self.rendezvous($0, evidence, now) }
         let ends = Set(
             [evidence.from, evidence.to].flatMap { side in
                 side.way.flatMap { NodeMap(plan).addresses(of: $0) }
             })
+        rendezvous = evidence.rendezvous.map { Self.rendezvous($0, evidence, ends, now) }
         nats = evidence.routers.map { router in
             NAT(
                 router: router.name,
@@ -256,10 +306,9 @@ extension WhyReport {
     }
 
     private static func rendezvous(
-        _ rendezvous: PairEvidence.Rendezvous, _ evidence: PairEvidence, _ now: WallTime
-    )
-        -> Rendezvous
-    {
+        _ rendezvous: PairEvidence.Rendezvous, _ evidence: PairEvidence, _ ends: Set<IPAddress>,
+        _ now: WallTime
+    ) -> Rendezvous {
         let sides = [evidence.from, evidence.to]
         let saw = sides.flatMap { side in
             (rendezvous.server?.entries ?? []).filter {
@@ -272,7 +321,7 @@ extension WhyReport {
                     lastSeen: age(WallTime(nanoseconds: Int64(clamping: entry.lastSeen)), now))
             }
         }
-        let refused = (rendezvous.server?.refusals ?? []).map {
+        let refused = (rendezvous.server?.refusals ?? []).filter { ends.contains($0.source.address) }.map {
             Rendezvous.Refused(source: $0.source, reason: $0.reason.rawValue, count: $0.count)
         }
         return Rendezvous(host: rendezvous.host, endpoint: rendezvous.endpoint, saw: saw, refused: refused)
@@ -287,20 +336,20 @@ extension WhyReport {
             return ends.contains(mapping.inner.address)
                 && (ends.contains(mapping.remote.address) || mapping.remote.address == server)
         }
-        func mapping(_ flow: PairEvidence.Flow, isThere: Bool) -> NAT.Mapping? {
+        func mapping(_ flow: PairEvidence.Flow) -> NAT.Mapping? {
             flow.mapping.map {
                 NAT.Mapping(
                     inner: $0.inner, outer: $0.outer, remote: $0.remote, isReplied: flow.isReplied,
-                    timeout: isThere ? flow.timeout : nil,
+                    timeout: flow.timeout,
                     wasThere: router.before.contains {
                         $0.source == flow.source && $0.destination == flow.destination
                     })
             }
         }
-        // The kernel lists them in the order of a hash table.
-        return router.after.filter(isMeant).compactMap { mapping($0, isThere: true) }.sorted {
-            ($0.inner.address, $0.inner.port, $0.remote.address, $0.remote.port)
-                < ($1.inner.address, $1.inner.port, $1.remote.address, $1.remote.port)
+        // Connection tracking lists them as its hash does.
+        return router.after.filter(isMeant).compactMap(mapping).sorted {
+            ($0.inner.address, $0.inner.port, $0.remote.address, $0.remote.port, $0.outer.port)
+                < ($1.inner.address, $1.inner.port, $1.remote.address, $1.remote.port, $1.outer.port)
         }
     }
 

@@ -77,11 +77,29 @@ private enum JSONValue: Decodable {
             )
             try compare("check", natlab.run("check", "--json", "twice.toml"))
             try compare("up", natlab.run("up", "--json", lab.file))
-            try compare("verify", natlab.run("verify", "--lab", lab.name, "--json"))
             try compare("status", natlab.run("status", "--lab", lab.name, "--json"))
             try compare("list", natlab.run("list", "--json"))
             try compare("down", natlab.run("down", "--lab", lab.name, "--json"))
             try compare("doctor", natlab.run("doctor", "--json"))
+        }
+    }
+
+    /// With a pair that cannot punch and a datagram that the rendezvous refuses, so that nothing is null for want of a reason.
+    @Test func everyKeyOfReasonsIsPrintedAndDocumented() throws {
+        try withCleanup { cleanup in
+            let natlab = try Natlab(cleanup)
+            let lab = try natlab.writeTemplate("symmetric") {
+                $0.replacing("path = \"none\"", with: "path = \"direct\"")
+            }
+            try lab.up()
+            let verified = try natlab.run("verify", "--lab", lab.name, "--timeout", "5", "--json")
+            #expect(verified.status == .exited(1), "\(verified.error)")
+            try compare("verify", verified)
+            try tool(
+                in: lab.namespace("phone"), "bash", "-c", "echo natlab > /dev/udp/203.0.113.10/1234")
+            let why = try natlab.run("why", "phone", "laptop", "--lab", lab.name, "--json")
+            #expect(why.status == .exited(1), "\(why.error)")
+            try compare("why", why)
         }
     }
 
