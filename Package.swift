@@ -158,8 +158,9 @@ let package = Package(
         tests(
             "NatlabCommandsTests",
             [
-                "NatlabCommands", "PeeringCheck", "LinuxLab", "LabPlanner", "TopologyModel", "NetAddress",
-                "SystemCalls", "PcapngFormat",
+                "NatlabCommands", "PeeringDiagnosis", "PeeringCheck", "LinuxLab", "LabPlanner",
+                "TopologyModel",
+                "NetAddress", "SystemCalls", "PcapngFormat",
             ]),
 
         // Privileged tests: root, the running kernel, real tools as witnesses.

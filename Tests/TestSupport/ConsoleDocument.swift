@@ -14,7 +14,7 @@ import Testing
 /// comes after that is left out, but for the last line after `^C`. A later block of the same terminal, without a command, shows
 /// what has been printed since. Blocks inside a comment of several lines are not run.
 ///
-/// Public keys of the labs are written KEY-OF-HOST and KEY-OF-RENDEZVOUS.
+/// Public keys of the labs are written KEY-OF-HOST and KEY-OF-RENDEZVOUS, their beginnings as `why` shows them too.
 package final class ConsoleDocument {
     private let natlab: Natlab
     private let cleanup: Cleanup
@@ -105,11 +105,11 @@ package final class ConsoleDocument {
     }
 
     private func named(_ text: String) -> [String] {
-        // `why` names a key by its beginning.
-        let full = keys.reduce(text) { $0.replacing($1.key, with: $1.name) }
-        var lines = keys.reduce(full) { $0.replacing($1.key.prefix(15), with: $1.name) }.split(
-            separator: "\n", omittingEmptySubsequences: false
-        ).map { line in String(line.reversed().drop(while: \.isWhitespace).reversed()) }
+        var lines = keys.reduce(text) {
+            $0.replacing($1.key, with: $1.name).replacing($1.key.prefix(15), with: $1.name)
+        }.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+            String(line.reversed().drop(while: \.isWhitespace).reversed())
+        }
         while lines.last == "" { lines.removeLast() }
         return lines
     }
@@ -180,17 +180,24 @@ package final class ConsoleDocument {
         #expect(printed == shown, "the block of line \(block.line)")
     }
 
-    /// A line without what differs from run to run: times, amounts, the widths of columns, which WireGuard the machine has.
+    /// Words after a number of bytes, datagrams or the like.
+    private static let units = ["bytes", "datagrams", "datagram", "packets", "packet", "received", "arrived"]
+
+    /// A line without what differs from run to run: times, amounts, the widths of columns, which WireGuard the machine has,
+    /// the ports that a NAT draws, how far a client is.
     private static func shape(_ line: String) -> String {
         guard !line.hasPrefix("$ ") else { return line }
+        if let client = line.prefixMatch(of: #/ *client of \S+:/#) { return String(client.0) }
+        let line = line.replacing(#/(\d+\.\d+\.\d+\.\d+):(\d+)/#) { match in
+            ["51820", "1234"].contains(match.2) ? "\(match.0)" : "\(match.1):#"
+        }.replacing(#/, keepalive (off|\d+ s)/#, with: ", keepalive #")
         let words = line.split(separator: " ").map(String.init)
         // Of punches there may be none; of what else is counted none is no amount.
-        let units = ["s", "ms", "tries", "process;", "processes;", "sent,", "received)"]
-        let amounts = ["kB", "kB,", "bytes", "received", "datagram", "datagrams", "arrived"]
+        let always = ["s", "ms", "tries", "process;", "processes;", "sent,", "received)"]
         return words.enumerated().map { index, word in
             let next = index + 1 < words.count ? words[index + 1] : ""
             if word == "process;" { return "processes;" }
-            if word == "datagram" { return "datagrams" }
+            if word == "datagram" || word == "packet" { return word + "s" }
             if word == "(kernel)" || word == "(kernel):" {
                 return word.replacing("kernel", with: "userspace")
             }
@@ -203,8 +210,9 @@ package final class ConsoleDocument {
             }
             if word.wholeMatch(of: #/\d+ms/#) != nil { return "#ms" }
             guard let number = Double(word) else { return word.replacing(#/@if\d+/#, with: "@if#") }
-            if amounts.contains(next), number > 0 { return "#" }
-            return word.contains(".") || units.contains(next) ? "#" : word
+            // Nothing at all is no amount.
+            if next.hasPrefix("kB") || Self.units.contains(next.filter(\.isLetter)), number > 0 { return "#" }
+            return word.contains(".") || always.contains(next) ? "#" : word
         }.joined(separator: " ")
     }
 }
