@@ -204,10 +204,6 @@ package final class ConsoleDocument {
             if word.wholeMatch(of: #/\d{4}-\d\d-\d\dT[\d:.]+Z,?/#) != nil { return "TIME" }
             if word.wholeMatch(of: #/time=[\d.]+/#) != nil { return "time=#" }
             if word.wholeMatch(of: #/[\d.]+(\/[\d.]+)+/#) != nil, next == "ms" { return "#" }
-            // Whatever port the sender's kernel has chosen.
-            if let match = word.wholeMatch(of: #/([\d.]+):\d+:/#), next == "malformed" {
-                return "\(match.1):#:"
-            }
             if word.wholeMatch(of: #/\d+ms/#) != nil { return "#ms" }
             guard let number = Double(word) else { return word.replacing(#/@if\d+/#, with: "@if#") }
             // Nothing at all is no amount.
