@@ -14,6 +14,7 @@ package struct NatlabCommand: ParsableCommand {
               natlab init quickstart     write an example topology here
               natlab up quickstart.toml  build it (needs root)
               natlab verify              prove who reaches whom
+              natlab why alpine1 alpine2 say why two hosts do or do not reach each other
               natlab down                remove everything
 
             Exit status: 0 as expected; 1 a verdict that is not; 2 the topology or the command line is wrong; 3 the \

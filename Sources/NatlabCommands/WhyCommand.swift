@@ -11,8 +11,8 @@ package struct WhyCommand: ParsableCommand {
         abstract: "Explains why two hosts do or do not reach each other, with the evidence.",
         discussion: """
             Sends echoes through the tunnel from both sides, follows WireGuard's packets through every router on the \
-            way, and reads what WireGuard, the NATs and the rendezvous know. Nothing is changed or reset for it. Exit \
-            status: 0 connected, 1 not.
+            way, and reads what WireGuard, the NATs and the rendezvous know. Nothing is changed or reset for it; \
+            docs/why.md has all causes. Exit status: 0 connected, 1 not.
             """)
 
     @OptionGroup var lab: LabOptions
