@@ -42,6 +42,36 @@ package struct LinkRecord: Hashable, Sendable {
     }
 }
 
+/// What an interface does with the packets that it takes in: net.ipv4.conf.NAME of the sysctls.
+///
+/// Source: linux/netconf.h, whose numbers these are.
+package struct InterfaceSettings: Hashable, Sendable {
+    /// -1 is "all", -2 "default".
+    package var index: Int32
+    package var forwards: Bool
+
+    /// RTM_GETNETCONF; what answers it is RTM_NEWNETCONF.
+    static let request = 82
+    private static let answer: UInt16 = 80
+
+    init?(_ message: RouteReplyMessage) {
+        guard message.type == Self.answer else { return nil }
+        var index: UInt32?
+        var forwards: UInt32?
+        // The family, and padding.
+        for attribute in message.attributes(after: 4) {
+            switch attribute.type {
+            case 1: index = attribute.unsigned32
+            case 2: forwards = attribute.unsigned32
+            default: break
+            }
+        }
+        guard let index, let forwards else { return nil }
+        self.index = Int32(bitPattern: index)
+        self.forwards = forwards != 0
+    }
+}
+
 /// An address of a link as the kernel reports it.
 package struct AddressRecord: Hashable, Sendable {
     package var linkIndex: Int32

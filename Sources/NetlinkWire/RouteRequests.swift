@@ -193,6 +193,12 @@ extension RouteRequest {
         }
     }
 
+    /// What interfaces do with IPv4, as the sysctls net.ipv4.conf say it.
+    static var dumpInterfaceSettings: RouteRequest {
+        // struct netconfmsg of linux/netconf.h: the family alone.
+        RouteRequest("list", "interface settings", type: InterfaceSettings.request, header: UInt8(AF_INET))
+    }
+
     static var dumpLinks: RouteRequest {
         RouteRequest("list", "links", type: RTM_GETLINK, header: linkHeader(index: 0))
     }

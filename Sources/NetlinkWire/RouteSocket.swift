@@ -145,6 +145,10 @@ package final class RouteSocket {
     }
 
     package func links() throws(OperationFailure) -> [LinkRecord] { try dump(.dumpLinks) { LinkRecord($0) } }
+    /// Of every interface, for IPv4.
+    package func interfaceSettings() throws(OperationFailure) -> [InterfaceSettings] {
+        try dump(.dumpInterfaceSettings) { InterfaceSettings($0) }
+    }
     package func addresses() throws(OperationFailure) -> [AddressRecord] {
         try dump(.dumpAddresses) { AddressRecord($0) }
     }

@@ -197,6 +197,25 @@ final class ScriptedChannel: NetlinkChannel {
         #expect(failure?.errno == ENETUNREACH)
     }
 
+    @Test func interfaceSettingsAreRead() throws {
+        let reply = """
+            24000000 5000 0200 01000000 00000000  // RTM_NEWNETCONF, NLM_F_MULTI
+            02 000000                             // AF_INET, padding
+            0800 0100 02000000                    // NETCONFA_IFINDEX 2
+            0800 0200 01000000                    // NETCONFA_FORWARDING
+            """
+        let all = """
+            24000000 5000 0200 01000000 00000000
+            02 000000
+            0800 0100 ffffffff                    // NETCONFA_IFINDEX_ALL
+            0800 0200 00000000
+            """
+        let channel = ScriptedChannel([routeBytes(reply) + routeBytes(all) + Self.done(sequence: 1)])
+        let settings = try RouteSocket(channel: channel, namespace: nil).interfaceSettings()
+        #expect(settings.map(\.index) == [2, -1])
+        #expect(settings.map(\.forwards) == [true, false])
+    }
+
     @Test func damagedAnswersNeverHarm() throws {
         let whole = Self.answer(Self.refused, sequence: 1) + Self.link(flags: "0200", sequence: 1)
         for cut in 0..<whole.count {
