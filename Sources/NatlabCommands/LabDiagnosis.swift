@@ -81,7 +81,9 @@ final class LabDiagnosis {
         }
         let large = verdicts.map { $0.observed == .direct ? passesLargePackets($0, watch) : nil }
         watch.collect()
-        let after = LabLook(view, nodes: watchedNodes, tunnels: tunnels)
+        let after = LabLook(view, nodes: watchedNodes, tunnels: tunnels, after: before)
+        // A lab that is taken down meanwhile has nothing that is to be explained.
+        _ = try orFailed(.lab) { () throws(OperationFailure) in try view.state.readRecord() }
         let ended = WallTime(nanoseconds: wallClockNanoseconds())
         return zip(verdicts, large).compactMap { verdict, large in
             let evidence = evidence(
@@ -198,10 +200,12 @@ final class LabDiagnosis {
         watch: LabWatch, began: WallTime, ended: WallTime
     ) -> PairEvidence? {
         let theory = TraversalTheory(view.plan)
-        func side(_ host: String) -> PairEvidence.Side? {
-            self.side(host, verdict.interface, alone, before: before, after: after, watch: watch)
+        func side(_ host: String, _ other: String) -> PairEvidence.Side? {
+            self.side(host, other, verdict.interface, alone, before: before, after: after, watch: watch)
         }
-        guard let from = side(verdict.from), let to = side(verdict.to) else { return nil }
+        guard let from = side(verdict.from, verdict.to), let to = side(verdict.to, verdict.from) else {
+            return nil
+        }
         var evidence = PairEvidence(
             interface: verdict.interface, from: from, to: to, verdict: verdict,
             theory: theory.verdict(verdict.from, verdict.to, interface: verdict.interface), began: began,
@@ -218,7 +222,10 @@ final class LabDiagnosis {
         evidence.drops = watch.drops
         evidence.untraced = watch.untraced
         evidence.gaps = gaps + after.gaps + watch.gaps
-        if case .failure(let failure) = after.agent { evidence.agentFailure = "\(failure)" }
+        if case .failure(let failure) = after.agent {
+            evidence.agentFailure = "\(failure)"
+            evidence.gaps.append("\(failure)")
+        }
         var names = from.routers
         for name in to.routers.reversed() where !names.contains(name) { names.append(name) }
         evidence.routers = names.map { name in
@@ -226,6 +233,7 @@ final class LabDiagnosis {
                 name: name, nat: view.plan.node(name)?.translation, before: before.flows[name] ?? [],
                 after: after.flows[name] ?? [])
         }
+        for side in [from, to] { addMissingRoutes(side, &evidence) }
         if let rendezvous = view.plan.rendezvous {
             evidence.rendezvous = PairEvidence.Rendezvous(
                 host: rendezvous.host, port: rendezvous.port, endpoint: rendezvous.endpoint,
@@ -234,8 +242,34 @@ final class LabDiagnosis {
         return evidence
     }
 
+    /// Looks up the ways that datagrams had to go from where they were last seen, and those of the host itself.
+    private func addMissingRoutes(_ side: PairEvidence.Side, _ evidence: inout PairEvidence) {
+        var wanted: [String: Set<IPAddress>] = [:]
+        for peer in side.device?.peers ?? [] where keys[peer.publicKey] == evidence.other(than: side).host {
+            if let endpoint = peer.endpoint { wanted[side.host] = [endpoint.address] }
+        }
+        for datagram in evidence.datagrams {
+            guard let last = datagram.sightings.last, !last.isOutgoing, side.routers.contains(last.point.node)
+            else { continue }
+            let inner = (evidence.router(last.point.node)?.after ?? []).compactMap(\.mapping).filter {
+                $0.outer == last.destination
+            }.map(\.inner.address)
+            wanted[last.point.node, default: []].formUnion([last.destination.address] + inner)
+        }
+        for (name, addresses) in wanted {
+            guard let node = view.plan.node(name) else { continue }
+            let mark = name == side.host ? side.device?.firewallMark ?? 0 : 0
+            // The rendezvous and the peers: more are strangers'.
+            for address in addresses.sorted().prefix(32) {
+                evidence.missingRoutes[name, default: [:]][address] = LabLook.missingRoute(
+                    node.namespace, to: address, mark: mark)
+            }
+        }
+    }
+
     private func side(
-        _ host: String, _ interface: String, _ alone: [String: (Int, Int)], before: LabLook, after: LabLook,
+        _ host: String, _ other: String, _ interface: String, _ alone: [String: (Int, Int)], before: LabLook,
+        after: LabLook,
         watch: LabWatch
     ) -> PairEvidence.Side? {
         guard let tunnel = view.plan.tunnel(host: host, interface: interface),
@@ -251,6 +285,10 @@ final class LabDiagnosis {
             side.serverInterface = LabLook.route(
                 from: tunnel, to: (side.client?.server ?? rendezvous.endpoint).address,
                 mark: side.device?.firewallMark ?? tunnel.firewallMark)
+        }
+        side.hasAddress = LabLook.hasAddress(tunnel)
+        if let other = view.plan.tunnel(host: other, interface: interface) {
+            side.peerInterface = LabLook.route(from: tunnel, to: other.address.address, mark: 0)
         }
         side.initiations = watch.initiations(at: tunnel, of: view)
         return side

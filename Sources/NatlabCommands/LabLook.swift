@@ -1,3 +1,4 @@
+import Glibc
 import LabAgent
 import LabPlanner
 import LinuxLab
@@ -21,9 +22,14 @@ struct LabLook {
 
     var status: AgentStatus? { (try? agent.get()) ?? nil }
 
-    init(_ view: LabView, nodes: [PlannedNode], tunnels: [PlannedTunnel]) {
-        do throws(OperationFailure) { agent = .success(try view.agentStatus()) } catch {
-            agent = .failure(error)
+    /// - Parameter earlier: a look before this one: an agent that did not answer then is not waited for again.
+    init(_ view: LabView, nodes: [PlannedNode], tunnels: [PlannedTunnel], after earlier: LabLook? = nil) {
+        if let earlier, case .failure = earlier.agent {
+            agent = earlier.agent
+        } else {
+            do throws(OperationFailure) { agent = .success(try view.agentStatus()) } catch {
+                agent = .failure(error)
+            }
         }
         for tunnel in tunnels {
             let name = "\(tunnel.host).\(tunnel.interface)"
@@ -46,17 +52,24 @@ struct LabLook {
 
     private mutating func look(at node: PlannedNode, _ tunnels: [String]) throws(OperationFailure) {
         let network = NetworkNamespace(node.namespace)
-        let records = try RouteSocket(network).links()
+        let socket = try RouteSocket(network)
+        let records = try socket.links()
+        let settings = node.kind == .router ? try socket.interfaceSettings() : []
         for name in node.interfaces.map(\.name) + tunnels {
             guard let record = records.first(where: { $0.name == name }) else {
                 // A dead wireguard-go takes its interface along, which is said of it.
-                if !tunnels.contains(name) { gaps.append("\(node.name) has no interface \(name)") }
+                guard !tunnels.contains(name) else { continue }
+                var link = PairEvidence.Link(
+                    node: node.name, interface: name, isUp: false, hasCarrier: false, mtu: 0)
+                link.isThere = false
+                links.append(link)
                 continue
             }
-            links.append(
-                PairEvidence.Link(
-                    node: node.name, interface: name, isUp: record.isUp, hasCarrier: record.hasCarrier,
-                    mtu: Int(record.mtu)))
+            var link = PairEvidence.Link(
+                node: node.name, interface: name, isUp: record.isUp, hasCarrier: record.hasCarrier,
+                mtu: Int(record.mtu))
+            link.forwards = settings.first { $0.index == record.index }?.forwards
+            links.append(link)
         }
         guard node.kind == .router else { return }
         flows[node.name] = try ConntrackSocket(network).entries().compactMap { PairEvidence.Flow($0) }
@@ -68,5 +81,28 @@ struct LabLook {
             let route = try? socket.lookUp(address, mark: mark)
         else { return nil }
         return (try? socket.links())?.first { $0.index == route.interface }?.name
+    }
+
+    /// What a namespace's routes say of an address that they have no way for; nil where they have one.
+    static func missingRoute(_ namespace: String, to address: IPAddress, mark: UInt32) -> String? {
+        guard let socket = try? RouteSocket(NetworkNamespace(namespace)) else { return nil }
+        do throws(OperationFailure) { _ = try socket.lookUp(address, mark: mark) } catch {
+            return switch error.errno {
+            case ENETUNREACH: "no route"
+            case EHOSTUNREACH: "an unreachable route"
+            case EACCES: "a prohibit route"
+            case EINVAL: "a blackhole route"
+            default: nil
+            }
+        }
+        return nil
+    }
+
+    /// Whether a tunnel's interface has its address; nil where that cannot be read.
+    static func hasAddress(_ tunnel: PlannedTunnel) -> Bool? {
+        guard let addresses = try? RouteSocket(NetworkNamespace(tunnel.namespace)).addresses() else {
+            return nil
+        }
+        return addresses.contains { $0.address.address == tunnel.address.address }
     }
 }

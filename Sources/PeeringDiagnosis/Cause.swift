@@ -23,6 +23,10 @@ package enum Cause: String, Codable, Hashable, Sendable, CaseIterable {
     /// What a client sends to the rendezvous goes into the tunnel that it is to help to set up.
     case throughTunnel = "rendezvous-through-tunnel"
     case wrongServerKey = "wrong-server-key"
+    /// A router has its forwarding switched off.
+    case notForwarded = "not-forwarded"
+    /// A host or router has no route to where a packet goes, or one that refuses it.
+    case noRoute = "no-route"
     /// Nobody listens where a client looks for the rendezvous.
     case rendezvousDown = "rendezvous-down"
     /// A firewall on the way out lets a host's UDP not pass.
@@ -49,6 +53,8 @@ package enum Cause: String, Codable, Hashable, Sendable, CaseIterable {
     case mtuTooSmall = "mtu-too-small"
     /// They reach each other, but through somebody else.
     case notDirect = "not-direct"
+    /// WireGuard's packets pass both ways, what they carry does not.
+    case insideTunnel = "inside-tunnel"
     case unexplained
 }
 

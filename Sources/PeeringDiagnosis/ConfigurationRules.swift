@@ -24,14 +24,7 @@ extension DiagnosisJudge {
         }
         let needed = Set(
             evidence.from.way + evidence.to.way + (needsRendezvous ? evidence.rendezvous?.way ?? [] : []))
-        for link in evidence.links
-        where needed.contains(link.node) && isMeant(link) && !(link.isUp && link.hasCarrier) {
-            let state = link.isUp ? "has no carrier" : "is down"
-            findings.append(
-                Finding(
-                    .interfaceDown, at: link.node, "\(link.interface) of \(link.node) \(state)",
-                    mend: "natlab exec \(link.node) -- ip link set \(link.interface) up"))
-        }
+        findings += dark(evidence.links.filter { needed.contains($0.node) && isMeant($0) })
         if needsRendezvous, let failure = evidence.agentFailure {
             findings.append(
                 Finding(
@@ -46,6 +39,24 @@ extension DiagnosisJudge {
     private func isMeant(_ link: PairEvidence.Link) -> Bool {
         map.isUnderlay(link.interface, of: link.node)
             || sides.contains { $0.side.host == link.node && $0.side.tunnel.interface == link.interface }
+    }
+
+    /// The links that carry nothing.
+    ///
+    /// One end of a veth that is down or gone takes the other's carrier, which is then no news.
+    private func dark(_ links: [PairEvidence.Link]) -> [Finding] {
+        let off = links.filter { !$0.isUp }
+        return (off.isEmpty ? links.filter { !$0.hasCarrier } : off).map { link in
+            let name = "\(link.interface) of \(link.node)"
+            guard link.isThere else {
+                return Finding(
+                    .interfaceDown, at: link.node, "\(name) is gone",
+                    mend: "build the lab anew: natlab down, natlab up")
+            }
+            return Finding(
+                .interfaceDown, at: link.node, link.isUp ? "\(name) has no carrier" : "\(name) is down",
+                mend: link.isUp ? nil : "natlab exec \(link.node) -- ip link set \(link.interface) up")
+        }
     }
 
     // MARK: Keys
@@ -180,6 +191,22 @@ extension DiagnosisJudge {
                 mend:
                     "natlab exec \(side.host) -- wg set \(side.tunnel.interface) peer \(other.key.base64) endpoint \(known[0])"
             )
+        }
+    }
+
+    /// Endpoints that were nobody's of the other side before the watch, and that the other's own packets have since mended.
+    func healedEndpoints() -> [Finding] {
+        sides.compactMap { side, other in
+            guard let before = side.deviceBefore?.peer(other.key)?.endpoint,
+                let now = side.device?.peer(other.key)?.endpoint, before != now,
+                let alone = side.alone, alone.sent > 0, alone.answered == 0,
+                !finder.outermost(other).contains(before.address)
+            else { return nil }
+            return Finding(
+                .endpointOverwritten, at: side.host,
+                "\(side.host)'s WireGuard sent to \(before) (\(owner(of: before, side, other))), which is not"
+                    + " \(other.host)'s: \(side.host) alone did not reach \(other.host), whose own packets have set the"
+                    + " endpoint right just now")
         }
     }
 

@@ -48,7 +48,7 @@ package struct DiagnosisJudge {
 
     /// What may be wrong although echoes pass now.
     private func connectedFindings() -> [Finding] {
-        expiredMappings() + largePackets()
+        healedEndpoints() + expiredMappings() + largePackets()
     }
 
     private func failedFindings() -> [Finding] {
@@ -59,12 +59,31 @@ package struct DiagnosisJudge {
         findings += sessionFindings().filter { finding in
             !findings.contains { $0.cause == finding.cause && $0.node == finding.node }
         }
+        findings = withoutConsequences(findings)
+        if findings.isEmpty { findings += insideTunnel() }
         if findings.isEmpty { findings.append(Finding(.unexplained, at: nil, evidence.verdict.reason)) }
         return findings
     }
 
+    /// Without what only says again that a router's interface or forwarding is off, or a route is missing.
+    private func withoutConsequences(_ findings: [Finding]) -> [Finding] {
+        let causes = Set(findings.map(\.cause))
+        var consequences: Set<Cause> = []
+        if !causes.isDisjoint(with: [.interfaceDown, .notForwarded, .noRoute]) { consequences = [.lost] }
+        // Connection tracking forgets what MASQUERADE has mapped when its interface goes down.
+        if !causes.isDisjoint(with: [.interfaceDown, .notForwarded]) {
+            consequences.formUnion([.mappingExpired, .noMapping, .rendezvousUnreachable])
+        }
+        // Routes go with their interface.
+        if causes.contains(.interfaceDown) { consequences.insert(.noRoute) }
+        return findings.filter { !consequences.contains($0.cause) }
+    }
+
     private func sentence(_ finding: Finding) -> String {
-        "\(evidence.from.host) and \(evidence.to.host) do not reach each other: \(finding.text)"
+        if isConnected {
+            return "\(evidence.from.host) and \(evidence.to.host) reach each other now, but \(finding.text)"
+        }
+        return "\(evidence.from.host) and \(evidence.to.host) do not reach each other: \(finding.text)"
     }
 
     private var connection: String {

@@ -37,6 +37,8 @@ package struct PairEvidence: Sendable {
     package var ended: WallTime
     /// The lab's hosts by the public keys that it has given them.
     package var hostsByKey: [PublicKey: String] = [:]
+    /// Destinations that a node has no way for, and what its routes say instead: "no route", "a blackhole route".
+    package var missingRoutes: [String: [IPAddress: String]] = [:]
     /// What could not be looked at, each as a sentence.
     package var gaps: [String] = []
 
@@ -70,6 +72,10 @@ package struct PairEvidence: Sendable {
         package var serverInterface: String?
         /// Echoes that it alone sent before the other side did, and answers; nil where that was not tried.
         package var alone: (sent: Int, answered: Int)?
+        /// Whether its WireGuard interface still has its address, and the interface that its packets for the other's address
+        /// leave by; nil where that cannot be told.
+        package var hasAddress: Bool?
+        package var peerInterface: String?
         /// WireGuard's handshake initiations that reached it, as its private key reads them.
         package var initiations: [Initiation] = []
 
@@ -122,6 +128,9 @@ package struct PairEvidence: Sendable {
         package var hasCarrier: Bool
         /// Bytes.
         package var mtu: Int
+        package var isThere = true
+        /// Whether what comes in here is sent on (net.ipv4.conf.NAME.forwarding); nil where that was not read.
+        package var forwards: Bool?
         package init(node: String, interface: String, isUp: Bool, hasCarrier: Bool, mtu: Int) {
             self.node = node
             self.interface = interface
@@ -198,6 +207,6 @@ package struct PairEvidence: Sendable {
     var labKeys: Set<PublicKey> { Set(hostsByKey.keys) }
 
     /// The side that is not this one.
-    func other(than side: Side) -> Side { side.host == from.host ? to : from }
-    func router(_ name: String) -> Router? { routers.first { $0.name == name } }
+    package func other(than side: Side) -> Side { side.host == from.host ? to : from }
+    package func router(_ name: String) -> Router? { routers.first { $0.name == name } }
 }

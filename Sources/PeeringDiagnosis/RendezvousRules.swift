@@ -57,6 +57,15 @@ extension DiagnosisJudge {
                     mend: wayOutside(endpoint, side, rendezvous))
             ]
         }
+        // Its packets do not even leave; what has left before says nothing of now.
+        if client.standing == .socketError {
+            return [
+                Finding(
+                    .rendezvousUnreachable, at: side.host,
+                    "\(side.host) cannot send to the rendezvous \(endpoint): \(client.says)",
+                    mend: "see natlab exec \(side.host) -- ip route get \(endpoint.address)")
+            ]
+        }
         // It has not had the time.
         if client.standing == .starting, client.counters.handshakesSent == 0 { return [] }
         let journey = finder.rendezvousJourney(side, rendezvous, back: false)
@@ -80,6 +89,7 @@ extension DiagnosisJudge {
                     "\(side.host) sends nothing to the rendezvous \(endpoint): \(client.says)")
             ]
         }
+        if let finding = notSentOn(loss) { return [finding] }
         return [unreachable(side, rendezvous, endpoint, loss)]
     }
 

@@ -31,6 +31,48 @@ extension DiagnosisJudge {
         return findings
     }
 
+    /// What may be wrong at the ends of a tunnel that works.
+    func insideTunnel() -> [Finding] {
+        let sides = [(evidence.from, evidence.to), (evidence.to, evidence.from)]
+        guard journeys.allSatisfy({ $0.arrived > 0 }),
+            sides.allSatisfy({ ($0.device?.peer($1.key)?.lastHandshake) != nil })
+        else { return [] }
+        for (side, other) in sides {
+            let interface = side.tunnel.interface
+            if side.hasAddress == false {
+                return [
+                    inside(
+                        side.host, "\(interface) of \(side.host) has lost its address \(side.address)",
+                        mend:
+                            "natlab exec \(side.host) -- ip address add \(side.tunnel.address) dev \(interface)"
+                    )
+                ]
+            }
+            if side.hasAddress != nil, side.peerInterface != interface {
+                let way = side.peerInterface.map { "leaves by \($0)" } ?? "has no route"
+                return [
+                    inside(
+                        side.host,
+                        "what \(side.host) sends to \(other.address) \(way), not by \(interface)",
+                        mend: "natlab exec \(side.host) -- ip route replace \(other.address) dev \(interface)"
+                    )
+                ]
+            }
+        }
+        return [
+            inside(
+                nil,
+                "an end answers no echoes (its firewall for \(evidence.interface), or net.ipv4.icmp_echo_ignore_all)",
+                mend: nil)
+        ]
+    }
+
+    private func inside(_ node: String?, _ text: String, mend: String?) -> Finding {
+        Finding(
+            .insideTunnel, at: node, "WireGuard's packets pass both ways, what they carry does not: \(text)",
+            mend: mend)
+    }
+
     /// What `to` made of `from`'s handshake initiations.
     private func handshake(_ from: PairEvidence.Side, _ to: PairEvidence.Side) -> [Finding] {
         let arrivals = initiations(from, to).compactMap(\.arrival)

@@ -19,6 +19,7 @@ extension DiagnosisJudge {
 
     private func loss(of journey: Journey, from: PairEvidence.Side, to: PairEvidence.Side) -> [Finding] {
         guard let loss = journey.loss else {
+            if journey.sent == 0, let finding = missingRoute(from: from, to: to) { return [finding] }
             guard journey.sent == 0,
                 let drop = finder.dropBeforeLeaving(from, to: finder.endpoints(of: to, at: from))
             else { return [] }
@@ -30,6 +31,7 @@ extension DiagnosisJudge {
             ]
         }
         let seen = loss.lastSeen
+        if let finding = notSentOn(loss) { return [finding] }
         if !seen.isOutgoing, from.routers.contains(loss.node), isFromInside(seen), isExplained(loss) {
             if isHairpin(loss, for: to) {
                 // One that turns packets round filters them like those from outside.
@@ -87,6 +89,46 @@ extension DiagnosisJudge {
             ? "; \(loss.node)'s firewall, which could not be traced, may have dropped it" : ""
     }
 
+    /// Why a router sends nothing on, whatever a packet is: its forwarding is off, or it has no route.
+    func notSentOn(_ loss: Journey.Loss) -> Finding? {
+        let seen = loss.lastSeen
+        guard loss.rule == nil, !seen.isOutgoing, loss.node == seen.node, map.kind(loss.node) == .router
+        else {
+            return nil
+        }
+        let link = evidence.links.first { $0.node == seen.node && $0.interface == seen.interface }
+        if link?.forwards == false {
+            let all = evidence.links.allSatisfy { $0.node != seen.node || $0.forwards == false }
+            return Finding(
+                .notForwarded, at: loss.node,
+                all
+                    ? "\(loss.node) does not forward (net.ipv4.ip_forward is 0)"
+                    : "\(loss.node) does not forward what comes in at \(seen.interface)"
+                        + " (net.ipv4.conf.\(seen.interface).forwarding is 0)",
+                mend: "natlab exec \(loss.node) -- sysctl -w net.ipv4.ip_forward=1")
+        }
+        let inner = flows(seen.destination, at: loss.node).compactMap(\.mapping?.inner.address)
+        let routes = evidence.missingRoutes[loss.node] ?? [:]
+        for address in [seen.destination.address] + inner {
+            if let reason = routes[address] { return missingRoute(at: loss.node, to: address, reason) }
+        }
+        return nil
+    }
+
+    /// What keeps a host's packets from leaving at all.
+    private func missingRoute(from: PairEvidence.Side, to: PairEvidence.Side) -> Finding? {
+        guard let endpoint = from.device?.peer(to.key)?.endpoint,
+            let reason = evidence.missingRoutes[from.host]?[endpoint.address]
+        else { return nil }
+        return missingRoute(at: from.host, to: endpoint.address, reason)
+    }
+
+    private func missingRoute(at node: String, to address: IPAddress, _ reason: String) -> Finding {
+        Finding(
+            .noRoute, at: node, "\(node) has \(reason) to \(address)",
+            mend: "see natlab exec \(node) -- ip route get \(address)")
+    }
+
     /// Whether it is known what a router did with a packet: a rule dropped it, or it was the router's own.
     private func isExplained(_ loss: Journey.Loss) -> Bool {
         loss.rule != nil || map.addresses(of: loss.node).contains(loss.lastSeen.destination.address)
@@ -134,9 +176,15 @@ extension DiagnosisJudge {
                 ))
         }
         if findings.isEmpty, !hasExpired(from, to) {
+            // Without a rule that does it, only that much is known.
+            let isLost =
+                loss.rule == nil
+                && flows(seen.destination, at: loss.node).contains {
+                    $0.mapping?.remote == seen.source
+                }
             findings.append(
                 Finding(
-                    .droppedInbound, at: loss.node,
+                    isLost ? .lost : .droppedInbound, at: loss.node,
                     "\(loss.node) lets \(from.host)'s packets from \(seen.source) not in at \(seen.destination):"
                         + " \(allowed(seen.destination, at: loss.node, from: seen.source))\(untraced(loss))"))
         }
@@ -279,20 +327,31 @@ extension DiagnosisJudge {
                 place = mapping.inner
                 continue
             }
+            let keepalive = Int(to.device?.peer(from.key)?.persistentKeepalive ?? 0)
+            // Without a word about it, the kernel's nf_conntrack_udp_timeout.
+            let lifetime = Int(nat.behaviour.udpTimeout ?? 30)
+            guard keepalive == 0 || keepalive >= lifetime else {
+                return Finding(
+                    .mappingExpired, at: name,
+                    "\(name) has lost its mapping \(place) of \(to.host), though \(to.host)'s keepalive of \(keepalive) s"
+                        + " comes within its \(lifetime) s: something has removed it, and what \(from.host) sends is dropped"
+                        + " there\(healed(to))")
+            }
             let idle = nat.behaviour.udpTimeout.map { " (after \($0) s without a packet)" } ?? ""
-            let keepalive = to.device?.peer(from.key)?.persistentKeepalive ?? 0
             let habit = keepalive == 0 ? "sends no keepalives" : "sends a keepalive only every \(keepalive) s"
-            let healed =
-                evidence.verdict.observed == .direct
-                ? "; \(to.host)'s own packets have opened it again just now" : ""
             return Finding(
                 .mappingExpired, at: name,
                 "\(name)'s mapping \(place) of \(to.host) has expired\(idle), as \(to.host) \(habit): what \(from.host)"
-                    + " sends is dropped there\(healed)",
+                    + " sends is dropped there\(healed(to))",
                 mend:
                     "give \(to.host) a keepalive for \(from.host) that is shorter than \(name)'s udp-timeout")
         }
         return nil
+    }
+
+    private func healed(_ side: PairEvidence.Side) -> String {
+        evidence.verdict.observed == .direct
+            ? "; \(side.host)'s own packets have opened it again just now" : ""
     }
 
     // MARK: In a few words
@@ -305,6 +364,11 @@ extension DiagnosisJudge {
                 ? "it did not get there" : "nobody has \(seen.destination.address)"
         }
         if seen.isOutgoing { return "it did not get there" }
+        switch notSentOn(loss)?.cause {
+        case .notForwarded: return "it does not forward"
+        case .noRoute: return "it has no route"
+        default: break
+        }
         if isFromInside(seen), !turnsRound(loss.node),
             map.addresses(of: loss.node).contains(seen.destination.address)
         {

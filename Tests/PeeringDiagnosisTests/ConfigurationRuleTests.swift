@@ -50,6 +50,37 @@ import WireGuardKeys
         #expect(it.diagnosis.findings.map(\.text) == ["wan0 of ra has no carrier"])
     }
 
+    @Test func theCarrierThatADownLinkTakesIsNoNews() throws {
+        var it = try Case.homes()
+        down(&it, "a", "eth0", hasCarrier: false)
+        down(&it, "ra", "lan0")
+        // Nor what comes of it.
+        it.evidence.missingRoutes["a"] = [IPAddress(v4: 0xCB00_7103): "no route"]
+        it.fly(.handshakeInitiation, from: "b", until: "ra:wan0<")
+        #expect(it.findings == ["interface-down@ra"])
+        #expect(it.diagnosis.findings[0].mend == "natlab exec ra -- ip link set lan0 up")
+    }
+
+    @Test func aLinkThatIsGone() throws {
+        var it = try Case.homes()
+        down(&it, "ra", "wan0")
+        it.evidence.links[it.evidence.links.count - 1].isThere = false
+        #expect(it.diagnosis.findings.map(\.text) == ["wan0 of ra is gone"])
+    }
+
+    @Test func anEndpointThatThePeerHasHealed() throws {
+        var it = try Case.homes()
+        it.evidence.verdict.observed = .direct
+        it.change("a") { side in
+            side.alone = (sent: 5, answered: 0)
+            side.deviceBefore?.peers[0].endpoint = "127.0.0.1:51820"
+        }
+        #expect(it.findings == ["endpoint-overwritten@a"])
+        // One that was answered there was right.
+        it.change("a") { $0.alone = (sent: 5, answered: 1) }
+        #expect(it.findings.isEmpty)
+    }
+
     @Test func linksThatDoNotMatterMayBeDown() throws {
         // Another tunnel of a's own.
         var it = try Case.homes()

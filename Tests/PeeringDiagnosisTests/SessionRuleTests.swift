@@ -147,4 +147,27 @@ import WireGuardKeys
         it.peer(of: "a") { $0.hasPresharedKey = true }
         #expect(it.findings == ["wrong-preshared-key@b"])
     }
+
+    // MARK: Inside the tunnel
+
+    @Test func insideTheTunnel() throws {
+        var it = try Case.homes()
+        it.hadSession(secondsAgo: 1)
+        for host in ["a", "b"] {
+            it.fly(.data, from: host)
+            it.change(host) { side in
+                side.hasAddress = true
+                side.peerInterface = "wg0"
+            }
+        }
+        #expect(it.findings == ["inside-tunnel"])
+        it.change("b") { $0.peerInterface = "eth0" }
+        #expect(it.findings == ["inside-tunnel@b"])
+        #expect(it.diagnosis.verdict.hasSuffix("what b sends to 10.66.66.1 leaves by eth0, not by wg0"))
+        it.change("b") { $0.hasAddress = false }
+        #expect(it.diagnosis.verdict.hasSuffix("wg0 of b has lost its address 10.66.66.2"))
+        // Where WireGuard's own packets do not pass, nothing is known of the inside.
+        it.evidence.datagrams = []
+        #expect(it.findings == Case.nothing)
+    }
 }

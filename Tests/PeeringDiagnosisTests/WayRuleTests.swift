@@ -82,6 +82,39 @@ import WireGuardControl
         #expect(it.findings == Case.nothing)
     }
 
+    // MARK: Routers that send nothing on
+
+    @Test func notForwarded() throws {
+        var it = try Case.homes()
+        it.fly(.handshakeInitiation, from: "a", until: "ra:lan0<")
+        for index in it.evidence.links.indices where it.evidence.links[index].node == "ra" {
+            it.evidence.links[index].forwards = it.evidence.links[index].interface != "lan0"
+        }
+        #expect(it.findings == ["not-forwarded@ra"])
+        #expect(it.diagnosis.verdict.contains("net.ipv4.conf.lan0.forwarding is 0"))
+        for index in it.evidence.links.indices where it.evidence.links[index].node == "ra" {
+            it.evidence.links[index].forwards = false
+        }
+        #expect(it.diagnosis.verdict.contains("net.ipv4.ip_forward is 0"))
+        #expect(it.diagnosis.journeys[0].loss?.reason == "it does not forward")
+        // What a rule has dropped is not blamed on that.
+        it.drop("ra", "udp drop", from: "192.168.1.2:51820", to: "203.0.113.3:51820")
+        #expect(it.findings == ["udp-dropped-outbound@ra"])
+    }
+
+    @Test func noRoute() throws {
+        let b = IPAddress(v4: 0xCB00_7103)
+        var it = try Case.homes()
+        it.fly(.handshakeInitiation, from: "a", until: "ra:lan0<")
+        it.evidence.missingRoutes["ra"] = [b: "a blackhole route"]
+        #expect(it.findings == ["no-route@ra"])
+        #expect(it.diagnosis.verdict.hasSuffix("ra has a blackhole route to 203.0.113.3"))
+        // A host that sends nothing.
+        it = try Case.homes()
+        it.evidence.missingRoutes["a"] = [b: "no route"]
+        #expect(it.findings == ["no-route@a"])
+    }
+
     // MARK: Inbound
 
     @Test func droppedInbound() throws {
@@ -120,7 +153,7 @@ import WireGuardControl
         var it = try Case.homes()
         it.fly(.handshakeInitiation, from: "a", until: "rb:wan0<")
         it.map("rb", "192.168.2.2:51820", to: "203.0.113.3:51820", towards: "203.0.113.2:51820")
-        #expect(it.findings == ["udp-dropped-inbound@rb"])
+        #expect(it.findings == ["lost@rb"])
         #expect(it.diagnosis.verdict.hasSuffix("is for them: something else there drops them"))
     }
 
