@@ -162,8 +162,10 @@ extension DiagnosisJudge {
     private func filtered(
         _ seen: Journey.Hop, _ loss: Journey.Loss, from: PairEvidence.Side, to: PairEvidence.Side
     ) -> [Finding] {
-        // What `to` sends arrives, and WireGuard answers to where it comes from: it is no filter that keeps them apart.
-        if journeys.contains(where: { $0.from == to.host && $0.arrived > 0 }) { return [] }
+        // What `to` sends arrives, and WireGuard answers to where it comes from: it is no filter that keeps them apart,
+        // unless it stops what the mapping is for.
+        let isForThem = flows(seen.destination, at: loss.node).contains { $0.mapping?.remote == seen.source }
+        if !isForThem, journeys.contains(where: { $0.from == to.host && $0.arrived > 0 }) { return [] }
         var findings = stolen(at: from, remote: to) + stolen(at: to, remote: from)
         if findings.isEmpty { findings = symmetric(from, to) + symmetric(to, from) }
         if findings.isEmpty, flows(seen.destination, at: loss.node).isEmpty, !hasExpired(from, to) {

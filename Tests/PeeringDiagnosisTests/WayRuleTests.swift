@@ -155,6 +155,9 @@ import WireGuardControl
         it.map("rb", "192.168.2.2:51820", to: "203.0.113.3:51820", towards: "203.0.113.2:51820")
         #expect(it.findings == ["lost@rb"])
         #expect(it.diagnosis.verdict.hasSuffix("is for them: something else there drops them"))
+        // Also where what b sends arrives.
+        it.fly(.handshakeInitiation, from: "b")
+        #expect(it.findings == ["udp-dropped-inbound@rb"])
     }
 
     @Test func aHostsOwnFirewallLetsNothingIn() throws {
