@@ -178,9 +178,9 @@ extension DiagnosisJudge {
                 ))
         }
         if findings.isEmpty, !hasExpired(from, to) {
-            // Without a rule that does it, only that much is known.
+            // No rule of a firewall that was traced has done it: only that much is known.
             let isLost =
-                loss.rule == nil
+                loss.rule == nil && !evidence.untraced.contains(loss.node)
                 && flows(seen.destination, at: loss.node).contains {
                     $0.mapping?.remote == seen.source
                 }

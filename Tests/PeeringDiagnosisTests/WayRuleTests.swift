@@ -157,7 +157,7 @@ import WireGuardControl
         #expect(it.diagnosis.verdict.hasSuffix("is for them: something else there drops them"))
         // Also where what b sends arrives.
         it.fly(.handshakeInitiation, from: "b")
-        #expect(it.findings == ["udp-dropped-inbound@rb"])
+        #expect(it.findings == ["lost@rb"])
     }
 
     @Test func aHostsOwnFirewallLetsNothingIn() throws {
