@@ -83,7 +83,8 @@ package struct DiagnosisJudge {
         if isConnected {
             return "\(evidence.from.host) and \(evidence.to.host) reach each other now, but \(finding.text)"
         }
-        return "\(evidence.from.host) and \(evidence.to.host) do not reach each other: \(finding.text)"
+        return
+            "\(evidence.from.host) and \(evidence.to.host) do not reach each other directly: \(finding.text)"
     }
 
     private var connection: String {

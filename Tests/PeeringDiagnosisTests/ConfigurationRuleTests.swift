@@ -22,7 +22,7 @@ import WireGuardKeys
             side.unreadable = "wg0 of b does not answer"
         }
         #expect(it.findings == ["wireguard-dead@b"])
-        #expect(it.diagnosis.verdict == "a and b do not reach each other: wg0 of b does not answer")
+        #expect(it.diagnosis.verdict == "a and b do not reach each other directly: wg0 of b does not answer")
     }
 
     // MARK: Links

@@ -60,7 +60,7 @@ import WireGuardControl
         let paragraphs = WhyText(report(it)).text.split(separator: "\n\n").map(String.init)
         #expect(
             paragraphs[0] == """
-                a and b do not reach each other: a has a preshared key for b, and b has none for a
+                a and b do not reach each other directly: a has a preshared key for b, and b has none for a
                   mend: give both the same preshared key
                 also: rb has no mapping for 203.0.113.3:51820, where a sends to: b has opened none
                   mend: let b send first (keepalive, a rendezvous), or forward the port at rb

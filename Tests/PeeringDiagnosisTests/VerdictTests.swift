@@ -33,7 +33,7 @@ import WireGuardKeys
         let ranks = it.diagnosis.findings.compactMap { Cause.allCases.firstIndex(of: $0.cause) }
         #expect(ranks == ranks.sorted() && ranks.count >= 4, "\(it.findings)")
         #expect(it.diagnosis.cause == .wireGuardDead)
-        #expect(it.diagnosis.verdict == "a and b do not reach each other: wg0 of a does not answer")
+        #expect(it.diagnosis.verdict == "a and b do not reach each other directly: wg0 of a does not answer")
     }
 
     @Test func ofOneCauseTheFirstDirectionComesFirst() throws {
@@ -66,6 +66,7 @@ import WireGuardKeys
     @Test func whatNoRuleExplainsIsSaidInVerifysWords() throws {
         let it = try Case.homes()
         #expect(it.diagnosis.cause == .unexplained)
-        #expect(it.diagnosis.verdict == "a and b do not reach each other: \(it.evidence.verdict.reason)")
+        #expect(
+            it.diagnosis.verdict == "a and b do not reach each other directly: \(it.evidence.verdict.reason)")
     }
 }

@@ -100,7 +100,8 @@ import Testing
                 #expect(why.cause == cause, "\(pair)")
                 // The node at fault is the one that the sentence is about.
                 #expect(
-                    routers.contains { why.verdict.contains(" do not reach each other: \($0) ") }, "\(pair)")
+                    routers.contains { why.verdict.contains(" do not reach each other directly: \($0) ") },
+                    "\(pair)")
                 #expect(file.contains("; why: \(JUnitText.escape(why.verdict))\""), "\(why.verdict)")
             }
         }
