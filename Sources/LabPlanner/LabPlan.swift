@@ -50,6 +50,13 @@ package struct PlannedNode: Codable, Hashable, Sendable {
     /// What the link to the uplink does to packets; nil for nothing.
     package var link: LinkShape?
 
+    /// Addresses towards the uplink: the interface's own first, then a router's further ones, those of 1:1 last.
+    package var outerAddresses: [IPAddress] {
+        guard uplink != nil, let own = interfaces.first?.address.address else { return [] }
+        let nat = translation
+        return [own] + (nat?.externals.filter { $0 != own } ?? []) + (nat?.oneToOne.map(\.external) ?? [])
+    }
+
     package init(
         name: String, kind: Kind, namespace: String, uplink: String?, nat: String?,
         translation: PlannedNAT? = nil, interfaces: [PlannedInterface], link: LinkShape? = nil

@@ -19,6 +19,7 @@ final class LabDiagnosis {
     private let view: LabView
     private let pairs: [PlannedPair]
     private let map: NodeMap
+    private let theory: TraversalTheory
     private let hosts: [String]
     private let tunnels: [PlannedTunnel]
     private let keys: [PublicKey: String]
@@ -37,6 +38,7 @@ final class LabDiagnosis {
         self.view = view
         self.pairs = pairs
         map = NodeMap(view.plan)
+        theory = TraversalTheory(view.plan)
         var hosts: [String] = []
         for host in pairs.flatMap({ [$0.from, $0.to] }) where !hosts.contains(host) { hosts.append(host) }
         self.hosts = hosts
@@ -73,8 +75,8 @@ final class LabDiagnosis {
         let alone = probesAlone ? probeAlone(before, watch) : [:]
         let length = pairs.allSatisfy { isPlain($0, before) } ? min(patience, Self.briefPatience) : patience
         var verdicts = try verdicts(within: length, watch)
-        if patience >= Self.patience, verdicts.contains(where: { awaitsHandshake($0, watch) }) {
-            let open = verdicts.filter { awaitsHandshake($0, watch) }
+        let open = patience >= Self.patience ? verdicts.filter { awaitsHandshake($0, watch) } : []
+        if !open.isEmpty {
             verdicts = try self.verdicts(within: Self.handshakePatience, watch) {
                 !open.contains { self.awaitsHandshake($0, watch) }
             }
@@ -199,7 +201,6 @@ final class LabDiagnosis {
         after: LabLook,
         watch: LabWatch, began: WallTime, ended: WallTime
     ) -> PairEvidence? {
-        let theory = TraversalTheory(view.plan)
         func side(_ host: String, _ other: String) -> PairEvidence.Side? {
             self.side(host, other, verdict.interface, alone, before: before, after: after, watch: watch)
         }

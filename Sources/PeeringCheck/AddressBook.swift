@@ -14,23 +14,16 @@ package struct AddressBook: Sendable {
 
     package init(_ plan: LabPlan) {
         let nodes = Dictionary(plan.nodes.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        /// Those of a router's WAN beside the first.
-        func further(_ node: PlannedNode) -> [(node: String, address: IPAddress)] {
-            let nat = node.translation
-            return ((nat?.externals.dropFirst() ?? []) + (nat?.oneToOne.map(\.external) ?? [])).map {
-                (node.name, $0)
-            }
-        }
         addresses = plan.nodes.flatMap { node in
-            node.interfaces.map { (node.name, $0.address.address) } + further(node)
+            node.interfaces.map { (node.name, $0.address.address) }
+                + node.outerAddresses.dropFirst().map { (node.name, $0) }
         }
         var ways: [String: [(node: String, address: IPAddress)]] = [:]
         for host in plan.nodes where host.kind == .host {
             var way: [(node: String, address: IPAddress)] = []
             var next: PlannedNode? = host
             while let node = next, node.kind != .segment, way.count <= addresses.count {
-                if let outer = node.interfaces.first { way.append((node.name, outer.address.address)) }
-                way += further(node)
+                way += node.outerAddresses.map { (node.name, $0) }
                 next = node.uplink.flatMap { nodes[$0] }
             }
             ways[host.name] = way
@@ -51,6 +44,14 @@ package struct AddressBook: Sendable {
         /// An address inside a WireGuard tunnel of the lab.
         case insideTunnel
         case unknown
+
+        /// The node that has the address; nil where none has.
+        package var node: String? {
+            switch self {
+            case .onPath(let node), .elsewhere(let node): node
+            case .insideTunnel, .unknown: nil
+            }
+        }
     }
 
     /// The owner of `address` where `host` uses it as the endpoint of `peer`.

@@ -204,10 +204,7 @@ package struct PairJudge: Sendable {
 
     private func ownerName(_ a: SideEvidence, towards b: SideEvidence) -> String? {
         guard let endpoint = a.peer?.endpoint else { return nil }
-        switch addresses.owner(of: endpoint.address, seenFrom: a.host, towards: b.host) {
-        case .onPath(let node), .elsewhere(let node): return node
-        case .insideTunnel, .unknown: return nil
-        }
+        return addresses.owner(of: endpoint.address, seenFrom: a.host, towards: b.host).node
     }
 
     private func path(_ a: SideEvidence, towards b: SideEvidence) -> String {

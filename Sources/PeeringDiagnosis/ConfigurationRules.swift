@@ -10,12 +10,8 @@ import WireGuardKeys
 
 // What programs, links and configurations tell, whatever was sent.
 extension DiagnosisJudge {
-    private var sides: [(side: PairEvidence.Side, other: PairEvidence.Side)] {
-        [(evidence.from, evidence.to), (evidence.to, evidence.from)]
-    }
-
     func deadParts() -> [Finding] {
-        var findings = sides.compactMap { side, _ in
+        var findings = evidence.sides.compactMap { side, _ in
             side.unreadable.map {
                 Finding(
                     .wireGuardDead, at: side.host, $0,
@@ -38,7 +34,9 @@ extension DiagnosisJudge {
     /// Whether a link is on the underlay, or the pair's own tunnel: those of other networks do not matter.
     private func isMeant(_ link: PairEvidence.Link) -> Bool {
         map.isUnderlay(link.interface, of: link.node)
-            || sides.contains { $0.side.host == link.node && $0.side.tunnel.interface == link.interface }
+            || evidence.sides.contains {
+                $0.side.host == link.node && $0.side.tunnel.interface == link.interface
+            }
     }
 
     /// The links that carry nothing.
@@ -62,9 +60,9 @@ extension DiagnosisJudge {
     // MARK: Keys
 
     func keys() -> [Finding] {
-        let states = sides.map { listing(of: $1, at: $0) }
+        let states = evidence.sides.map { listing(of: $1, at: $0) }
         var findings: [Finding] = []
-        for (state, (side, other)) in zip(states, sides) {
+        for (state, (side, other)) in zip(states, evidence.sides) {
             guard case .otherKey(let key) = state else { continue }
             findings.append(
                 Finding(
@@ -72,7 +70,8 @@ extension DiagnosisJudge {
                     "\(side.host) has the public key \(short(key)) for \(other.host), whose key is \(short(other.key))",
                     mend: "give \(side.host) \(other.host)'s public key \(other.key.base64)"))
         }
-        let lacking = zip(states, sides).filter { if case .missing = $0.0 { true } else { false } }.map(\.1)
+        let lacking = zip(states, evidence.sides).filter { if case .missing = $0.0 { true } else { false } }
+            .map(\.1)
         guard let first = lacking.first else { return findings }
         let text =
             lacking.count == 2
@@ -98,18 +97,16 @@ extension DiagnosisJudge {
         if device.peer(other.key) != nil { return .listed }
         // Its key has been changed, or the one that stands for it here is somebody else's.
         if device.peer(other.labKey) != nil { return .otherKey(other.labKey) }
-        let strangers = device.peers.filter { !knownKeys.contains($0.publicKey) }
+        let strangers = device.peers.filter { evidence.hostsByKey[$0.publicKey] == nil }
         if let stand = strangers.first(where: { $0.allowedIPs.contains { $0.contains(other.address) } }) {
             return .otherKey(stand.publicKey)
         }
         return .missing
     }
 
-    private var knownKeys: Set<PublicKey> { evidence.labKeys }
-
     /// The one host that both have as their only peer.
     private var commonPeer: String? {
-        let peers = sides.map { Set(($0.side.device?.peers ?? []).map(\.publicKey)) }
+        let peers = evidence.sides.map { Set(($0.side.device?.peers ?? []).map(\.publicKey)) }
         guard peers[0] == peers[1], peers[0].count == 1 else { return nil }
         return peers[0].first.flatMap { evidence.hostsByKey[$0] }
     }
@@ -119,7 +116,7 @@ extension DiagnosisJudge {
     // MARK: Cryptokey routing
 
     func cryptokeyRouting() -> [Finding] {
-        sides.flatMap { side, other -> [Finding] in
+        evidence.sides.flatMap { side, other -> [Finding] in
             guard let device = side.device, let peer = device.peer(other.key) else { return [] }
             let taker = Self.taker(of: other.address, among: device.peers)
             if taker?.publicKey == other.key { return [] }
@@ -160,7 +157,7 @@ extension DiagnosisJudge {
     // MARK: Endpoints
 
     func endpointFindings() -> [Finding] {
-        sides.compactMap { side, other -> Finding? in
+        evidence.sides.compactMap { side, other -> Finding? in
             guard let peer = side.device?.peer(other.key) else { return nil }
             let client = side.client?.peers.first { $0.publicKey == other.key }
             guard let endpoint = peer.endpoint else {
@@ -196,7 +193,7 @@ extension DiagnosisJudge {
 
     /// Endpoints that were nobody's of the other side before the watch, and that the other's own packets have since mended.
     func healedEndpoints() -> [Finding] {
-        sides.compactMap { side, other in
+        evidence.sides.compactMap { side, other in
             guard let before = side.deviceBefore?.peer(other.key)?.endpoint,
                 let now = side.device?.peer(other.key)?.endpoint, before != now,
                 let alone = side.alone, alone.sent > 0, alone.answered == 0,

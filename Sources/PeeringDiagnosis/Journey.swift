@@ -118,7 +118,7 @@ struct JourneyFinder {
 
     /// Where `from` may think that `to` is.
     func endpoints(of to: PairEvidence.Side, at from: PairEvidence.Side) -> Set<Endpoint> {
-        let client = from.client?.peers.first { $0.publicKey == to.key || $0.publicKey == to.labKey }
+        let client = from.word(of: to)
         var all = [client?.resolved, client?.local, client?.punchedFrom, client?.endpoint]
         all += [from.device, from.deviceBefore].map { device in
             (device?.peer(to.key) ?? device?.peer(to.labKey))?.endpoint
@@ -132,7 +132,7 @@ struct JourneyFinder {
 
     /// Where a packet of `from` had best arrive: where WireGuard sends, else where the rendezvous says.
     private func mainEndpoint(of to: PairEvidence.Side, at from: PairEvidence.Side) -> Endpoint? {
-        let client = from.client?.peers.first { $0.publicKey == to.key || $0.publicKey == to.labKey }
+        let client = from.word(of: to)
         return from.device?.peer(to.key)?.endpoint ?? client?.resolved
     }
 

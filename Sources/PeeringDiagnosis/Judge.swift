@@ -41,7 +41,7 @@ package struct DiagnosisJudge {
         return Diagnosis(
             isConnected: connected,
             verdict: connected ? connection : ranked.first.map { sentence($0) } ?? evidence.verdict.reason,
-            findings: ranked, journeys: explained(ranked))
+            findings: ranked, journeys: explained)
     }
 
     private var isConnected: Bool { evidence.verdict.observed == .direct }
@@ -109,12 +109,12 @@ package struct DiagnosisJudge {
         }
     }
 
-    /// The journeys with what the findings say of their losses.
-    private func explained(_ findings: [Finding]) -> [Journey] {
+    /// The journeys with the reasons of their losses.
+    private var explained: [Journey] {
         journeys.map { journey in
             guard let loss = journey.loss else { return journey }
             var result = journey
-            result.loss?.reason = lossReason(journey, loss)
+            result.loss?.reason = lossReason(loss)
             return result
         }
     }
@@ -122,14 +122,14 @@ package struct DiagnosisJudge {
     /// Whether the pair can only find each other by the rendezvous: neither was told an endpoint.
     var needsRendezvous: Bool {
         guard evidence.rendezvous != nil else { return false }
-        return ![(evidence.from, evidence.to), (evidence.to, evidence.from)].contains { side, other in
+        return !evidence.sides.contains { side, other in
             side.tunnel.peers.contains { $0.host == other.host && $0.endpoint != nil }
         }
     }
 }
 
 /// What the judge found.
-package struct Diagnosis: Codable, Hashable, Sendable {
+package struct Diagnosis: Hashable, Sendable {
     package var isConnected: Bool
     /// One sentence, without a full stop.
     package var verdict: String

@@ -32,11 +32,7 @@ package struct NodeMap: Sendable {
 
     /// Those that a node has towards its uplink: the interface's, a router's further ones, 1:1 addresses.
     package func addresses(of name: String) -> [IPAddress] {
-        guard let node = nodes[name], node.kind != .segment else { return [] }
-        let own = node.interfaces.first.map { [$0.address.address] } ?? []
-        let nat = node.translation
-        return own + (nat?.externals.filter { !own.contains($0) } ?? [])
-            + (nat?.oneToOne.map(\.external) ?? [])
+        nodes[name]?.outerAddresses ?? []
     }
 
     /// Who gets a packet that has left a node: the neighbour with its address, else the router or segment above, else the

@@ -90,6 +90,12 @@ package struct PairEvidence: Sendable {
         package var routers: [String] { Array(way.dropFirst().dropLast()) }
         /// The key that it has now.
         package var key: PublicKey { device?.publicKey ?? labKey }
+
+        /// Whether a key is its own: the one that it has now, or the one that the lab has given it.
+        func has(_ other: PublicKey) -> Bool { other == key || other == labKey }
+
+        /// What its client knows of the other side.
+        func word(of other: Side) -> ClientPeerStatus? { client?.peers.first { other.has($0.publicKey) } }
     }
 
     /// A handshake initiation that has arrived.
@@ -155,7 +161,7 @@ package struct PairEvidence: Sendable {
     }
 
     /// A UDP flow as connection tracking has it: what the NAT did is the difference between both directions.
-    package struct Flow: Codable, Hashable, Sendable {
+    package struct Flow: Hashable, Sendable {
         package var source: Endpoint
         package var destination: Endpoint
         /// Where an answer comes from, and where to.
@@ -195,16 +201,10 @@ package struct PairEvidence: Sendable {
             if replySource != destination { return (replySource, destination, source) }
             return nil
         }
-
-        private enum CodingKeys: String, CodingKey {
-            case source, destination, timeout
-            case replySource = "reply_source"
-            case replyDestination = "reply_destination"
-            case isReplied = "replied"
-        }
     }
 
-    var labKeys: Set<PublicKey> { Set(hostsByKey.keys) }
+    /// Each with the other, `from` first.
+    var sides: [(side: Side, other: Side)] { [(from, to), (to, from)] }
 
     /// The side that is not this one.
     package func other(than side: Side) -> Side { side.host == from.host ? to : from }

@@ -16,9 +16,10 @@ extension DiagnosisJudge {
         }
         // Who does not get through cannot be known there: that is said already.
         guard findings.isEmpty else { return findings }
-        for (side, other) in [(evidence.from, evidence.to), (evidence.to, evidence.from)] {
-            let peer = side.client?.peers.first { $0.publicKey == other.key || $0.publicKey == other.labKey }
-            guard let peer, peer.phase == .unknownToServer || peer.phase == .endpointRefused else { continue }
+        for (side, other) in evidence.sides {
+            guard let peer = side.word(of: other),
+                peer.phase == .unknownToServer || peer.phase == .endpointRefused
+            else { continue }
             if peer.phase == .endpointRefused {
                 findings.append(
                     Finding(
@@ -47,7 +48,7 @@ extension DiagnosisJudge {
             return []
         }
         let endpoint = client.server ?? rendezvous.endpoint
-        if client.standing == .insideTunnel || isTunnel(side.serverInterface, of: side) {
+        if client.standing == .insideTunnel || side.serverInterface == side.tunnel.interface {
             // The client refuses what its tunnel takes in even where the route leads elsewhere.
             return [
                 Finding(
@@ -161,7 +162,7 @@ extension DiagnosisJudge {
         return Finding(
             .rendezvousUnreachable, at: loss.node,
             "what \(side.host)'s client sends to the rendezvous \(endpoint) gets lost at \(loss.node)"
-                + (loss.rule == nil ? "" : ruleText(loss)),
+                + ruleText(loss),
             mend: "let UDP to \(endpoint) pass at \(loss.node)")
     }
 
@@ -172,10 +173,6 @@ extension DiagnosisJudge {
     }
 
     func ruleText(_ loss: Journey.Loss) -> String { loss.rule.map { " (dropped by \($0))" } ?? "" }
-
-    private func isTunnel(_ interface: String?, of side: PairEvidence.Side) -> Bool {
-        interface == side.tunnel.interface
-    }
 
     /// What the server refused from one of the side's own external addresses.
     private func refusals(_ side: PairEvidence.Side, _ rendezvous: PairEvidence.Rendezvous) -> String {

@@ -9,11 +9,9 @@ import WireGuardKeys
 // What becomes of handshakes that get through.
 extension DiagnosisJudge {
     func sessionFindings() -> [Finding] {
-        var findings = [(evidence.from, evidence.to), (evidence.to, evidence.from)].flatMap {
-            handshake($0, $1)
-        }
+        var findings = evidence.sides.flatMap { handshake($0, $1) }
         if [evidence.from, evidence.to].allSatisfy({ $0.device != nil }) {
-            let has = [(evidence.from, evidence.to), (evidence.to, evidence.from)].map { side, other in
+            let has = evidence.sides.map { side, other in
                 side.device?.peer(other.key)?.hasPresharedKey
             }
             if let first = has[0], let second = has[1], first != second {
@@ -33,7 +31,7 @@ extension DiagnosisJudge {
 
     /// What may be wrong at the ends of a tunnel that works.
     func insideTunnel() -> [Finding] {
-        let sides = [(evidence.from, evidence.to), (evidence.to, evidence.from)]
+        let sides = evidence.sides
         guard journeys.allSatisfy({ $0.arrived > 0 }),
             sides.allSatisfy({ ($0.device?.peer($1.key)?.lastHandshake) != nil })
         else { return [] }

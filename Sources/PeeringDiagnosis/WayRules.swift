@@ -11,9 +11,8 @@ import WireGuardKeys
 // Where packets get lost between the hosts, and what the NATs did to them.
 extension DiagnosisJudge {
     func wayFindings() -> [Finding] {
-        zip(journeys, [(evidence.from, evidence.to), (evidence.to, evidence.from)]).flatMap {
-            journey, sides in
-            loss(of: journey, from: sides.0, to: sides.1)
+        zip(journeys, evidence.sides).flatMap { journey, sides in
+            loss(of: journey, from: sides.side, to: sides.other)
         }
     }
 
@@ -208,11 +207,9 @@ extension DiagnosisJudge {
             : "the mapping \(outer) lets in \(Set(remotes).sorted().joined(separator: ", ")) only"
     }
 
-    /// The endpoint by which the other side knows this one, and where that is from.
+    /// The endpoint by which the other side knows this one.
     private func known(_ side: PairEvidence.Side, to other: PairEvidence.Side) -> Endpoint? {
-        let entry = evidence.rendezvous?.server?.entries.first {
-            $0.publicKey == side.key || $0.publicKey == side.labKey
-        }
+        let entry = evidence.rendezvous?.server?.entries.first { side.has($0.publicKey) }
         return entry?.endpoint ?? other.device?.peer(side.key)?.endpoint
     }
 
@@ -306,7 +303,7 @@ extension DiagnosisJudge {
     }
 
     func expiredMappings() -> [Finding] {
-        [(evidence.from, evidence.to), (evidence.to, evidence.from)].compactMap { expired($0, $1) }
+        evidence.sides.compactMap { expired($0, $1) }
     }
 
     /// `from` had a session with `to` over a mapping that was gone when the watch began.
@@ -359,7 +356,7 @@ extension DiagnosisJudge {
     // MARK: In a few words
 
     /// Why a packet was lost, beside its place.
-    func lossReason(_ journey: Journey, _ loss: Journey.Loss) -> String {
+    func lossReason(_ loss: Journey.Loss) -> String {
         let seen = loss.lastSeen
         if loss.node != seen.node {
             return seen.isOutgoing && map.isAnybodys(seen)

@@ -252,13 +252,11 @@ extension WhyReport {
         gaps = evidence.gaps
         let addresses = AddressBook(plan)
         let now = evidence.ended
-        sides = [(evidence.from, evidence.to), (evidence.to, evidence.from)].map {
+        sides = evidence.sides.map {
             Self.side($0, towards: $1, addresses, now)
         }
-        let ends = Set(
-            [evidence.from, evidence.to].flatMap { side in
-                side.way.flatMap { NodeMap(plan).addresses(of: $0) }
-            })
+        let map = NodeMap(plan)
+        let ends = Set((evidence.from.way + evidence.to.way).flatMap { map.addresses(of: $0) })
         rendezvous = evidence.rendezvous.map { Self.rendezvous($0, evidence, ends, now) }
         nats = evidence.routers.map { router in
             NAT(
@@ -276,12 +274,8 @@ extension WhyReport {
         _ side: PairEvidence.Side, towards other: PairEvidence.Side, _ addresses: AddressBook, _ now: WallTime
     ) -> Side {
         let peer = (side.device?.peer(other.key) ?? side.device?.peer(other.labKey)).map { peer in
-            var owner: String?
-            if let endpoint = peer.endpoint {
-                switch addresses.owner(of: endpoint.address, seenFrom: side.host, towards: other.host) {
-                case .onPath(let node), .elsewhere(let node): owner = node
-                case .insideTunnel, .unknown: break
-                }
+            let owner = peer.endpoint.flatMap {
+                addresses.owner(of: $0.address, seenFrom: side.host, towards: other.host).node
             }
             return Peer(
                 endpoint: peer.endpoint, endpointOwner: owner,
@@ -291,7 +285,7 @@ extension WhyReport {
                 hasPresharedKey: peer.hasPresharedKey)
         }
         let client = side.client.map { client in
-            let word = client.peers.first { $0.publicKey == other.key || $0.publicKey == other.labKey }
+            let word = side.word(of: other)
             return Client(
                 standing: client.standing, says: client.says, server: client.server,
                 observed: client.observed,
@@ -311,10 +305,7 @@ extension WhyReport {
     ) -> Rendezvous {
         let sides = [evidence.from, evidence.to]
         let saw = sides.flatMap { side in
-            (rendezvous.server?.entries ?? []).filter {
-                $0.publicKey == side.key || $0.publicKey == side.labKey
-            }
-            .map { entry in
+            (rendezvous.server?.entries ?? []).filter { side.has($0.publicKey) }.map { entry in
                 Rendezvous.Seen(
                     host: side.host, endpoint: entry.endpoint,
                     first: RFC3339.text(Int64(clamping: entry.firstSeen)),
